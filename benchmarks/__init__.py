@@ -1,0 +1,1 @@
+"""Measurements; `bench.py` is the entry."""

@@ -1,0 +1,111 @@
+"""The models that are measured, as plain Flax modules."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block.
+
+    Attributes:
+        features: the size of the last axis.
+        heads: of the attention.
+        dropout: the rate, for attention weights and both branches.
+    """
+
+    features: int
+    heads: int
+    dropout: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array, deterministic: bool) -> jax.Array:
+        """`[batch, length, features]` to the same shape."""
+        y = nn.LayerNorm()(x)
+        y = nn.MultiHeadDotProductAttention(
+            self.heads, dropout_rate=self.dropout, deterministic=deterministic
+        )(y, y)
+        x = x + nn.Dropout(self.dropout, deterministic=deterministic)(y)
+        y = nn.LayerNorm()(x)
+        y = nn.gelu(nn.Dense(4 * self.features)(y))
+        y = nn.Dropout(self.dropout, deterministic=deterministic)(y)
+        y = nn.Dense(self.features)(y)
+        return x + nn.Dropout(self.dropout, deterministic=deterministic)(y)
+
+
+class Transformer(nn.Module):
+    """A transformer encoder with dropout and a mean-pooled head."""
+
+    blocks: int = 6
+    features: int = 64
+    heads: int = 4
+    dropout: float = 0.1
+    classes: int = 10
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, training: bool = False) -> jax.Array:
+        """Logits for `[batch, length, width]`."""
+        x = nn.Dense(self.features)(inputs)
+        for _ in range(self.blocks):
+            x = Block(self.features, self.heads, self.dropout)(x, not training)
+        return nn.Dense(self.classes)(x.mean(1))
+
+
+class ResNet(nn.Module):
+    """A pre-activation residual network with batch normalisation."""
+
+    blocks: int = 8
+    features: int = 16
+    classes: int = 10
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, training: bool = False) -> jax.Array:
+        """Logits for `[batch, height, width, channels]`."""
+        x = nn.Conv(self.features, (3, 3))(inputs)
+        for _ in range(self.blocks):
+            y = x
+            for _ in range(2):
+                y = nn.relu(nn.BatchNorm(not training)(y))
+                y = nn.Conv(self.features, (3, 3))(y)
+            x = x + y
+        return nn.Dense(self.classes)(x.mean((1, 2)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Workload:
+    """A module with the inputs it is measured on.
+
+    Attributes:
+        description: for the reports.
+        module: the model.
+        shape: of one input, without the batch.
+        batch: how many of them are in a step.
+    """
+
+    description: str
+    module: nn.Module
+    shape: tuple[int, ...]
+    batch: int = 32
+
+    def data(self, steps: int) -> tuple[np.ndarray, np.ndarray]:
+        """Random inputs and labels for so many steps, the same every time."""
+        random = np.random.default_rng(0)
+        count = steps * self.batch
+        x = random.standard_normal((count, *self.shape), np.float32)
+        return x, random.integers(0, 10, count).astype(np.int32)
+
+
+WORKLOADS = {
+    "transformer": Workload(
+        "6 transformer blocks with dropout, d=64, length 32, batch 32",
+        Transformer(),
+        (32, 16),
+    ),
+    "resnet": Workload(
+        "8 residual blocks with batch norm, 16 channels, 16x16x3, batch 32",
+        ResNet(),
+        (16, 16, 3),
+    ),
+}

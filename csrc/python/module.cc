@@ -1,0 +1,64 @@
+// The Python extension flaxlayer._native: handler addresses and build facts.
+//
+// It registers nothing itself and does not link XLA; python/flaxlayer/ops
+// hands the capsules to JAX.
+
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "csrc/ffi/rng_fold.h"
+#include "xla/ffi/api/c_api.h"
+
+namespace flaxlayer {
+namespace {
+
+namespace py = ::pybind11;
+
+// The capsule has no name: that is the form jax.ffi.register_ffi_target takes.
+py::capsule HandlerCapsule(XLA_FFI_Handler* handler) {
+  return py::capsule(reinterpret_cast<void*>(handler));
+}
+
+py::dict Registrations() {
+  py::dict targets;
+  targets["flaxlayer_rng_fold"] = HandlerCapsule(FlaxlayerRngFold);
+  return targets;
+}
+
+std::string CompilerName() {
+#if defined(__clang__)
+  return __VERSION__;  // Says "Clang" itself.
+#elif defined(__GNUC__)
+  return std::string("GCC ") + __VERSION__;
+#elif defined(_MSC_VER)
+  return "MSVC " + std::to_string(_MSC_VER);
+#else
+  return "unknown";
+#endif
+}
+
+py::dict BuildInfo() {
+#if defined(_MSVC_LANG)
+  constexpr long kStandard = _MSVC_LANG;  // NOLINT(runtime/int)
+#else
+  constexpr long kStandard = __cplusplus;  // NOLINT(runtime/int)
+#endif
+  py::dict info;
+  info["compiler"] = CompilerName();
+  info["cpp_standard"] = kStandard;
+  info["xla_ffi_api"] = py::make_tuple(XLA_FFI_API_MAJOR, XLA_FFI_API_MINOR);
+  return info;
+}
+
+}  // namespace
+}  // namespace flaxlayer
+
+PYBIND11_MODULE(_native, m) {
+  m.doc() = "XLA FFI handlers of flaxlayer; see flaxlayer.ops.native.";
+  m.def("registrations", &flaxlayer::Registrations,
+        "Custom call target name -> capsule of its CPU handler.");
+  m.def("build_info", &flaxlayer::BuildInfo,
+        "compiler (str), cpp_standard (int, the value of __cplusplus), "
+        "xla_ffi_api ((major, minor) of the headers built with).");
+}

@@ -1,0 +1,8 @@
+"""Flax modules and plain JAX models as first-class Keras 3 layers."""
+
+from flaxlayer.flax_layer import FlaxLayer as FlaxLayer
+from flaxlayer.jax_layer import JaxLayer as JaxLayer
+from flaxlayer.ops.dispatch import explain_kernels as explain_kernels
+from flaxlayer.ops.dispatch import kernels as kernels
+from flaxlayer.peer_files import load_model as load_model
+from flaxlayer.version import __version__ as __version__

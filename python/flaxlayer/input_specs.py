@@ -1,0 +1,245 @@
+"""What a layer knows of its inputs before it sees any: shapes and dtypes.
+
+Keras hands `build` nothing but shapes, with `None` for what is not known. A
+model needs dtypes as well (an embedding takes integers), and needs unknown
+dimensions to stay unknown: a weight whose shape depends on one cannot be
+created. So inputs are described by pytrees of `keras.KerasTensor`s, and traced
+with JAX's symbolic dimensions in the place of `None`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import keras
+
+from flaxlayer import jax_compat
+
+# Two sizes for unknown dimensions, for models that cannot be traced with a
+# symbolic one. What differs between them depends on the unknown. They are
+# powers of two, since strides and pooling windows mostly divide those.
+_CONCRETE_SIZES = (16, 32)
+
+
+def of_arrays(inputs: Any, floating: str | None = None) -> Any:
+    """The description of arrays, `KerasTensor`s or `ShapeDtypeStruct`s.
+
+    Args:
+        inputs: a pytree of them.
+        floating: the dtype that floating-point inputs are cast to.
+    """
+
+    def describe(x: Any) -> keras.KerasTensor:
+        shape = tuple(d if isinstance(d, int) else None for d in x.shape)
+        # NumPy's 64-bit types become what JAX makes of them.
+        dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+        if floating is not None and jax.numpy.issubdtype(
+            dtype, jax.numpy.floating
+        ):
+            dtype = floating
+        return keras.KerasTensor(
+            shape, dtype=keras.backend.standardize_dtype(dtype)
+        )
+
+    return jax.tree_util.tree_map(describe, inputs)
+
+
+def of_shapes(shapes: Any, dtype: str, known: Any = None) -> Any:
+    """The description of inputs with `shapes`.
+
+    Args:
+        shapes: a shape or a structure of shapes.
+        dtype: the dtype of all of them;
+        known: if it is a description with as many leaves, its dtypes are used
+            instead.
+    """
+    specs = _with_dtype(shapes, dtype)
+    leaves, treedef = jax.tree_util.tree_flatten(specs)
+    dtypes = [spec.dtype for spec in jax.tree_util.tree_leaves(known)]
+    if len(dtypes) != len(leaves):
+        return specs
+    return treedef.unflatten(
+        keras.KerasTensor(spec.shape, dtype=dtype)
+        for spec, dtype in zip(leaves, dtypes, strict=True)
+    )
+
+
+def _with_dtype(shapes: Any, dtype: str) -> Any:
+    if is_shape(shapes):
+        return keras.KerasTensor(tuple(shapes), dtype=dtype)
+    if isinstance(shapes, dict):
+        return {key: _with_dtype(shape, dtype) for key, shape in shapes.items()}
+    if isinstance(shapes, list | tuple):
+        return type(shapes)(_with_dtype(shape, dtype) for shape in shapes)
+    return shapes
+
+
+def shapes(specs: Any) -> Any:
+    """The structure of shapes that Keras passes around for `specs`."""
+    return jax.tree_util.tree_map(lambda spec: spec.shape, specs)
+
+
+def same_ranks(a: Any, b: Any, *, dtypes: bool = False) -> bool:
+    """Whether two descriptions have one structure, and the same ranks in it.
+
+    Args:
+        a: a description.
+        b: another one.
+        dtypes: whether the dtypes have to be the same as well.
+    """
+    # By paths: a list and a tuple are the same to Keras.
+    flat_a, flat_b = (
+        jax.tree_util.tree_flatten_with_path(specs)[0] for specs in (a, b)
+    )
+    return len(flat_a) == len(flat_b) and all(
+        path_a == path_b
+        and len(spec_a.shape) == len(spec_b.shape)
+        and (not dtypes or spec_a.dtype == spec_b.dtype)
+        for (path_a, spec_a), (path_b, spec_b) in zip(
+            flat_a, flat_b, strict=True
+        )
+    )
+
+
+def to_config(specs: Any) -> Any:
+    """A description as JSON-compatible values.
+
+    Raises:
+        TypeError: it has a container other than dicts, lists and tuples.
+    """
+    if isinstance(specs, keras.KerasTensor):
+        return {"shape": list(specs.shape), "dtype": specs.dtype}
+    if isinstance(specs, dict):
+        return {"dict": {key: to_config(value) for key, value in specs.items()}}
+    if isinstance(specs, list | tuple):
+        return {"list": [to_config(value) for value in specs]}
+    if specs is None:
+        return None
+    raise TypeError(
+        "Inputs in a container of type "
+        f"{type(specs).__name__} cannot be saved; use dicts, lists and tuples."
+    )
+
+
+def from_config(config: Any, layer: str) -> Any:
+    """The description that `to_config` wrote.
+
+    Raises:
+        ValueError: it is not one.
+    """
+    match config:
+        case None:
+            return None
+        case {"shape": [*shape], "dtype": str(dtype)} if is_shape(shape):
+            if all(d is None or d >= 0 for d in shape):
+                return keras.KerasTensor(tuple(shape), dtype=dtype)
+        case {"dict": dict(items)}:
+            return {k: from_config(v, layer) for k, v in items.items()}
+        case {"list": [*items]}:
+            return [from_config(v, layer) for v in items]
+    raise ValueError(
+        f"{layer}: the saved description of the inputs is not one this layer "
+        f"writes. Received: {config!r:.200}."
+    )
+
+
+def is_shape(value: Any) -> bool:
+    """Whether `value` is one shape rather than a structure of shapes."""
+    return isinstance(value, list | tuple) and all(
+        d is None or isinstance(d, int) for d in value
+    )
+
+
+def has_unknown(specs: Any) -> bool:
+    """Whether any dimension is not known."""
+    return any(
+        None in spec.shape for spec in jax.tree_util.tree_leaves(specs)
+    )
+
+
+def symbolic(specs: Any) -> Any:
+    """`ShapeDtypeStruct`s with one symbolic dimension for every unknown one.
+
+    One symbol stands for all of them, as in Keras's own shape inference:
+    models may rely on unknown dimensions being equal, such as the batch sizes
+    of two inputs.
+    """
+    if not has_unknown(specs):
+        return concrete(specs)
+    # At least 2, or nothing could be said about broadcasting.
+    dimension = jax_compat.symbolic_dimension("unknown", at_least=2)
+    return _filled(specs, dimension)
+
+
+def concrete(specs: Any, size: int = 1) -> Any:
+    """`ShapeDtypeStruct`s with `size` for every unknown dimension."""
+    return _filled(specs, size)
+
+
+def _filled(specs: Any, dimension: Any) -> Any:
+    return jax.tree_util.tree_map(
+        lambda spec: jax.ShapeDtypeStruct(
+            tuple(dimension if d is None else d for d in spec.shape),
+            spec.dtype,
+        ),
+        specs,
+    )
+
+
+def output_specs(fn: Callable[[Any], Any], specs: Any) -> Any:
+    """Traces `fn` on described inputs and describes what it returns.
+
+    Args:
+        fn: a function of one pytree of arrays; it is traced, not run.
+        specs: a pytree of `keras.KerasTensor`s.
+
+    Returns:
+        A pytree of `keras.KerasTensor`s; dimensions that depend on an unknown
+        one are `None`.
+    """
+    try:
+        return of_arrays(jax.eval_shape(fn, symbolic(specs)))
+    except Exception:
+        if not has_unknown(specs):
+            raise
+        # Not every model can be traced with a symbolic dimension: it may
+        # compare sizes, or loop over one. Whether the failure came from that
+        # shows when concrete sizes work; if they do not, the first error is
+        # the one to see.
+        try:
+            small, large = (
+                jax.eval_shape(fn, concrete(specs, size))
+                for size in _CONCRETE_SIZES
+            )
+        except Exception:
+            small = large = None
+        if small is None:
+            raise
+    return jax.tree_util.tree_map(_common, small, large)
+
+
+def _common(small: Any, large: Any) -> keras.KerasTensor:
+    shape = tuple(
+        a if a == b else None
+        for a, b in zip(small.shape, large.shape, strict=True)
+    )
+    return keras.KerasTensor(
+        shape, dtype=keras.backend.standardize_dtype(small.dtype)
+    )
+
+
+def described(specs: Any) -> str:
+    """Shapes and dtypes as error messages show them."""
+    return str(
+        jax.tree_util.tree_map(
+            lambda s: _Text(f"{s.dtype}{list(s.shape)}".replace("'", "")),
+            specs,
+        )
+    )
+
+
+class _Text(str):
+    """A string that shows itself without quotes inside containers."""
+
+    def __repr__(self) -> str:
+        return str(self)

@@ -1,0 +1,281 @@
+"""Which implementation of an operation runs, and why.
+
+A policy says what is wanted: "auto" (native where it can be used), "native"
+(or an error), "reference" (pure JAX). `choose` turns it into a `Choice`, from
+facts that do not change while a function is traced. Code that traces takes the
+`Choice` as a static argument and asks nothing more: what a trace looks up, jit
+caches.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import threading
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import jax
+
+from flaxlayer.ops import native
+
+Policy = Literal["auto", "native", "reference"]
+Kernel = Literal["native", "reference"]
+
+_OPS = ("rng_fold",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """The implementation an operation is to use; hashable, a static argument.
+
+    Attributes:
+        kernel: The implementation.
+        required: Whether the native kernel was asked for by name. Lowering
+            then raises where it cannot emit it (exports, programs over several
+            devices, platforms other than CPU), instead of emitting the
+            reference.
+        reason: Why, for people; no part of equality, so that a reworded
+            reason compiles nothing again.
+    """
+
+    kernel: Kernel
+    required: bool = False
+    reason: str = dataclasses.field(default="", compare=False)
+
+
+class _Default:
+    """A process default and those it replaced, as a linked list.
+
+    `withdrawn` marks one that turned out to belong to a `with` block.
+    """
+
+    def __init__(self, policy: Policy, previous: _Default | None):
+        self.policy = policy
+        self.previous = previous
+        self.withdrawn = False
+
+
+_default = _Default("auto", None)
+_default_lock = threading.Lock()
+
+# The policy of the innermost `with kernels(...)` block of this context.
+_block_policy: contextvars.ContextVar[Policy | None] = contextvars.ContextVar(
+    "flaxlayer_kernels", default=None
+)
+
+
+class kernels:
+    """Sets which kernels are used by layers whose own policy is "auto".
+
+    As a function, `kernels("reference")`, it sets the default of the process
+    at once, for all threads. As a context manager,
+    `with kernels("reference"):`, it applies to the block only: to the code
+    that runs in it, not to other threads, and the policy before it is back
+    when the block is left. A call as a function inside of such a block changes
+    the policy for the rest of that block.
+
+    A layer reads the policy when it is called; a function that was traced
+    before, `jax.jit` of a call for one, keeps the kernels it was traced with.
+
+    Args:
+        policy: "auto", "native" or "reference".
+
+    Raises:
+        ValueError: If `policy` is none of these.
+    """
+
+    def __init__(self, policy: Policy):
+        global _default
+        _check(policy)
+        self._policy = policy
+        self._pending: _Default | None = None
+        self._entered = False
+        self._outer = _block_policy.get()
+        # Python gives no way to know here whether `with` will follow, so the
+        # policy takes effect, and __enter__ takes it back from the process.
+        if self._outer is None:
+            with _default_lock:
+                _default = self._pending = _Default(policy, _default)
+        else:
+            _block_policy.set(policy)
+
+    def __enter__(self) -> None:
+        if self._entered:
+            raise RuntimeError(
+                "flaxlayer.kernels(...) can be entered once; write a new call "
+                "for every `with`."
+            )
+        self._entered = True
+        if self._pending is not None:
+            _withdraw(self._pending)
+            self._outer = _block_policy.get()
+        _block_policy.set(self._policy)
+
+    def __exit__(self, *exc_info: Any) -> None:
+        _block_policy.set(self._outer)
+
+
+def _withdraw(default: _Default) -> None:
+    """Takes one setting back.
+
+    Another thread may have set the default in between, so the one before is
+    not restored by assignment: that could undo the other's setting, or bring
+    back one that was itself withdrawn.
+    """
+    global _default
+    with _default_lock:
+        default.withdrawn = True
+        while _default.withdrawn:
+            assert _default.previous is not None  # The first is permanent.
+            _default = _default.previous
+
+
+def current_policy() -> Policy:
+    """The policy of this context's `with` block, else the process default."""
+    return _block_policy.get() or _default.policy
+
+
+def resolve(layer_policy: Policy) -> Policy:
+    """A layer's own policy, or the current one if that is "auto".
+
+    Raises:
+        ValueError: If `layer_policy` is no policy.
+    """
+    _check(layer_policy)
+    return current_policy() if layer_policy == "auto" else layer_policy
+
+
+def choose(op: str, policy: Policy) -> Choice:
+    """Picks the implementation of an operation. Call it outside of traces.
+
+    Args:
+        op: The operation, "rng_fold".
+        policy: What is wanted, already resolved: the current default is not
+            looked up here.
+
+    Returns:
+        The choice. A native one may still lower to the reference, see
+        `Choice.required`.
+
+    Raises:
+        ValueError: If `op` or `policy` is unknown.
+        RuntimeError: If `policy` is "native" and there are no native kernels.
+    """
+    _check(policy)
+    if op not in _OPS:
+        raise ValueError(f"op must be one of {_OPS}. Received: {op!r}")
+
+    if policy == "reference":
+        return Choice("reference", reason='the policy is "reference"')
+
+    missing = native.unavailable_reason()
+    if policy == "native":
+        if missing is not None:
+            raise RuntimeError(
+                'kernels="native" was asked for, but the native kernels of '
+                f"flaxlayer cannot be used: {missing}. Install a wheel that "
+                'has them or build with a C++17 compiler, or use "auto" or '
+                '"reference".'
+            )
+        return Choice("native", required=True, reason='the policy is "native"')
+
+    if missing is not None:
+        return Choice("reference", reason=missing)
+    platform = jax.default_backend()
+    if platform != "cpu":
+        return Choice(
+            "reference",
+            reason=f"the default platform is {platform}, native is for cpu",
+        )
+    return Choice("native", reason="the extension is loaded")
+
+
+@dataclasses.dataclass(frozen=True)
+class OpReport:
+    """One operation: its kernel, None where calling it raises, and why."""
+
+    kernel: Kernel | None
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelReport:
+    """What `explain_kernels` found; `str` of it is the readable form.
+
+    Attributes:
+        policy: The policy in force where the report was made.
+        ops: A report for every operation, by its name.
+        available: Whether the native extension can be used.
+        unavailable_reason: Why it cannot, or None.
+        build_info: What the extension was built with, or None without one.
+        jax_version: The version of the running JAX.
+        platform: JAX's default platform.
+    """
+
+    policy: Policy
+    ops: Mapping[str, OpReport]
+    available: bool
+    unavailable_reason: str | None
+    build_info: Mapping[str, Any] | None
+    jax_version: str
+    platform: str
+
+    def __str__(self) -> str:
+        lines = [f"flaxlayer kernels (policy: {self.policy})"]
+        width = max(map(len, self.ops))
+        for name, op in self.ops.items():
+            kernel = op.kernel or "none"
+            lines.append(f"  {name:<{width}}  {kernel:<9}  {op.reason}")
+        status = "loaded"
+        if not self.available:
+            status = f"not in use: {self.unavailable_reason}"
+        lines.append(f"native extension: {status}")
+        if self.build_info is not None:
+            major, minor = self.build_info["xla_ffi_api"]
+            lines.append(
+                f"  built with {self.build_info['compiler']}, C++ standard "
+                f"{self.build_info['cpp_standard']}, XLA FFI {major}.{minor}"
+            )
+        lines.append(f"jax {self.jax_version}, platform {self.platform}")
+        if any(op.kernel == "native" for op in self.ops.values()):
+            lines.append(
+                "Exports and programs over several devices raise."
+                if self.policy == "native"
+                else "Exports and programs over several devices use the "
+                "reference all the same."
+            )
+        return "\n".join(lines)
+
+
+def explain_kernels() -> KernelReport:
+    """Reports the kernel of every operation under the current policy, and why.
+
+    It is for layers whose own policy is "auto". `print` it to read it; its
+    fields can be inspected: `explain_kernels().ops["rng_fold"].kernel`.
+    """
+    policy = current_policy()
+    return KernelReport(
+        policy=policy,
+        ops={op: _explain(op, policy) for op in _OPS},
+        available=native.available(),
+        unavailable_reason=native.unavailable_reason(),
+        build_info=native.build_info(),
+        jax_version=jax.__version__,
+        platform=jax.default_backend(),
+    )
+
+
+def _explain(op: str, policy: Policy) -> OpReport:
+    try:
+        choice = choose(op, policy)
+    except RuntimeError as error:
+        return OpReport(None, str(error))
+    return OpReport(choice.kernel, choice.reason)
+
+
+def _check(policy: str) -> None:
+    if policy not in get_args(Policy):
+        raise ValueError(
+            f"kernels must be one of {get_args(Policy)}. Received: {policy!r}"
+        )

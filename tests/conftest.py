@@ -1,0 +1,22 @@
+"""Fixtures for all Python tests."""
+
+import os
+
+import pytest
+
+from flaxlayer.ops import native
+
+
+@pytest.fixture(scope="session")
+def native_kernels():
+    """For tests of the native kernels: skips them where there are none.
+
+    Where FLAXLAYER_REQUIRE_NATIVE is 1 it fails them, so that a run which is
+    meant to test the kernels cannot pass without.
+    """
+    reason = native.unavailable_reason()
+    if reason is None:
+        return
+    if os.environ.get("FLAXLAYER_REQUIRE_NATIVE") == "1":
+        pytest.fail(f"no native kernels: {reason}")
+    pytest.skip(f"no native kernels: {reason}")

@@ -1,0 +1,145 @@
+// Calls an XLA FFI handler without an XLA runtime.
+//
+// A handler takes one C struct, the call frame, and the XLA FFI headers define
+// it and everything below it. FakeCall fills one in from vectors, so that a
+// test can hand a handler what a compiled program never would.
+
+#ifndef FLAXLAYER_TESTS_CSRC_FFI_CALL_FRAME_H_
+#define FLAXLAYER_TESTS_CSRC_FFI_CALL_FRAME_H_
+
+#include <cstddef>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "xla/ffi/api/c_api.h"
+
+// Opaque in the API: what an error is made of is the runtime's business.
+struct XLA_FFI_Error {
+  std::string message;
+  XLA_FFI_Error_Code code;
+};
+
+namespace flaxlayer {
+
+struct CallError {
+  XLA_FFI_Error_Code code;
+  std::string message;
+};
+
+class FakeCall {
+ public:
+  FakeCall& Operand(XLA_FFI_DataType dtype, std::vector<int64_t> dims,
+                    void* data) {
+    operands_.push_back(MakeBuffer(dtype, std::move(dims), data));
+    return *this;
+  }
+
+  FakeCall& Result(XLA_FFI_DataType dtype, std::vector<int64_t> dims,
+                   void* data) {
+    results_.push_back(MakeBuffer(dtype, std::move(dims), data));
+    return *this;
+  }
+
+  FakeCall& ArrayAttribute(const std::string& name, XLA_FFI_DataType dtype,
+                           size_t size, void* data) {
+    arrays_[name] = XLA_FFI_Array{dtype, size, data};
+    return *this;
+  }
+
+  // Runs the handler; nullopt is success.
+  std::optional<CallError> Run(XLA_FFI_Handler* handler) {
+    XLA_FFI_Api api = {};
+    api.struct_size = XLA_FFI_Api_STRUCT_SIZE;
+    api.api_version.struct_size = XLA_FFI_Api_Version_STRUCT_SIZE;
+    api.api_version.major_version = XLA_FFI_API_MAJOR;
+    api.api_version.minor_version = XLA_FFI_API_MINOR;
+    api.XLA_FFI_Error_Create = [](XLA_FFI_Error_Create_Args* args) {
+      return new XLA_FFI_Error{args->message, args->errc};
+    };
+    api.XLA_FFI_Error_Destroy = [](XLA_FFI_Error_Destroy_Args* args) {
+      delete args->error;
+    };
+
+    std::vector<void*> operands = Pointers(operands_);
+    std::vector<XLA_FFI_ArgType> operand_types(operands.size(),
+                                               XLA_FFI_ArgType_BUFFER);
+    std::vector<void*> results = Pointers(results_);
+    std::vector<XLA_FFI_RetType> result_types(results.size(),
+                                              XLA_FFI_RetType_BUFFER);
+
+    // std::map iterates by name, which is the order a handler relies on.
+    std::deque<XLA_FFI_ByteSpan> names;
+    std::vector<XLA_FFI_ByteSpan*> name_pointers;
+    std::vector<void*> attributes;
+    for (auto& [name, array] : arrays_) {
+      names.push_back({name.data(), name.size()});
+      name_pointers.push_back(&names.back());
+      attributes.push_back(&array);
+    }
+    std::vector<XLA_FFI_AttrType> attribute_types(attributes.size(),
+                                                  XLA_FFI_AttrType_ARRAY);
+
+    XLA_FFI_CallFrame frame = {};
+    frame.struct_size = XLA_FFI_CallFrame_STRUCT_SIZE;
+    frame.api = &api;
+    frame.stage = XLA_FFI_ExecutionStage_EXECUTE;
+    frame.args.struct_size = XLA_FFI_Args_STRUCT_SIZE;
+    frame.args.size = static_cast<int64_t>(operands.size());
+    frame.args.types = operand_types.data();
+    frame.args.args = operands.data();
+    frame.rets.struct_size = XLA_FFI_Rets_STRUCT_SIZE;
+    frame.rets.size = static_cast<int64_t>(results.size());
+    frame.rets.types = result_types.data();
+    frame.rets.rets = results.data();
+    frame.attrs.struct_size = XLA_FFI_Attrs_STRUCT_SIZE;
+    frame.attrs.size = static_cast<int64_t>(attributes.size());
+    frame.attrs.types = attribute_types.data();
+    frame.attrs.names = name_pointers.data();
+    frame.attrs.attrs = attributes.data();
+
+    std::unique_ptr<XLA_FFI_Error> error(handler(&frame));
+    if (error == nullptr) return std::nullopt;
+    return CallError{error->code, error->message};
+  }
+
+ private:
+  struct OwnedBuffer {
+    std::vector<int64_t> dims;
+    XLA_FFI_Buffer buffer;
+  };
+
+  static std::unique_ptr<OwnedBuffer> MakeBuffer(XLA_FFI_DataType dtype,
+                                                 std::vector<int64_t> dims,
+                                                 void* data) {
+    auto owned = std::make_unique<OwnedBuffer>();
+    owned->dims = std::move(dims);
+    owned->buffer = {};
+    owned->buffer.struct_size = XLA_FFI_Buffer_STRUCT_SIZE;
+    owned->buffer.dtype = dtype;
+    owned->buffer.data = data;
+    owned->buffer.rank = static_cast<int64_t>(owned->dims.size());
+    owned->buffer.dims = owned->dims.data();
+    return owned;
+  }
+
+  static std::vector<void*> Pointers(
+      const std::vector<std::unique_ptr<OwnedBuffer>>& buffers) {
+    std::vector<void*> pointers;
+    for (const auto& owned : buffers) pointers.push_back(&owned->buffer);
+    return pointers;
+  }
+
+  std::vector<std::unique_ptr<OwnedBuffer>> operands_;
+  std::vector<std::unique_ptr<OwnedBuffer>> results_;
+  std::map<std::string, XLA_FFI_Array> arrays_;
+};
+
+}  // namespace flaxlayer
+
+#endif  // FLAXLAYER_TESTS_CSRC_FFI_CALL_FRAME_H_

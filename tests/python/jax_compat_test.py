@@ -1,0 +1,218 @@
+"""The one place that knows what JAX does not promise.
+
+Each test holds JAX to one thing that has no promise of stability, so that a
+version without it fails here, by name.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import export
+from jax.extend.core import Primitive
+from jax.interpreters import mlir
+from jax.sharding import Mesh, PartitionSpec
+
+from flaxlayer import jax_compat
+
+
+@pytest.fixture
+def probe():
+    """An identity that keeps what is known when it is lowered."""
+    primitive = Primitive("flaxlayer_test_probe")
+    primitive.def_abstract_eval(lambda x: x)
+    primitive.seen = []
+
+    def lower(ctx, x):
+        primitive.seen.append(
+            (
+                jax_compat.lowering_for_export(ctx),
+                jax_compat.lowering_num_partitions(ctx),
+            )
+        )
+        return [x]
+
+    mlir.register_lowering(primitive, lower)
+    return primitive
+
+
+X = np.zeros((4, 2), np.float32)
+
+
+def test_jit_is_one_partition_and_no_export(probe):
+    jax.jit(probe.bind).lower(X)
+    assert probe.seen == [(False, 1)]
+
+
+def test_export_is_an_export(probe):
+    export.export(jax.jit(probe.bind))(X)
+    assert [for_export for for_export, _ in probe.seen] == [True]
+
+
+def test_manual_axes_are_not_partitioned(probe):
+    mesh = Mesh(np.array(jax.devices()[:1]), ("batch",))
+    try:
+        from jax import shard_map
+    except ImportError:  # JAX before 0.7
+        from jax.experimental.shard_map import shard_map
+    spec = PartitionSpec("batch")
+    jax.jit(
+        shard_map(probe.bind, mesh=mesh, in_specs=spec, out_specs=spec)
+    ).lower(X)
+    assert probe.seen == [(False, 1)]
+
+
+class Context:
+    """Stands in for a lowering context of a JAX without these attributes."""
+
+    def __init__(self, **attributes):
+        self.module_context = type("ModuleContext", (), attributes)()
+
+
+class Axes:
+    def __init__(self, **attributes):
+        vars(self).update(attributes)
+
+
+def test_an_unknown_context_counts_as_export():
+    assert jax_compat.lowering_for_export(Context())
+    assert jax_compat.lowering_for_export(Context(lowering_parameters=None))
+
+
+def test_an_unknown_context_has_no_number_of_partitions():
+    assert jax_compat.lowering_num_partitions(Context()) is None
+    context = Context(axis_context=Axes(mesh=None))
+    assert jax_compat.lowering_num_partitions(context) is None
+
+
+@pytest.mark.parametrize(
+    ("manual", "expected"),
+    [((), 8), (("data",), 2), (("model",), 4), (("data", "model"), 1)],
+)
+def test_only_manual_axes_are_left_out(manual, expected):
+    mesh = Axes(shape={"data": 4, "model": 2})
+    axes = Axes(mesh=mesh, manual_axes=frozenset(manual))
+    context = Context(axis_context=axes)
+    assert jax_compat.lowering_num_partitions(context) == expected
+
+
+def test_result_aval():
+    avals = []
+    primitive = Primitive("flaxlayer_test_result")
+
+    @primitive.def_abstract_eval
+    def abstract_eval(x):
+        result = jax_compat.result_aval(functools.partial(jnp.sum, axis=1), x)
+        avals.append(result)
+        return result
+
+    result = jax.eval_shape(primitive.bind, X)
+    assert (result.shape, result.dtype) == ((4,), np.float32)
+    assert len(avals) == 1
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_the_implementation_of_a_key_is_found(impl):
+    key = jax.random.key(0, impl=impl)
+    spec = jax.ShapeDtypeStruct(key.shape, key.dtype)
+    traced = []
+    jax.eval_shape(lambda k: traced.append(jax_compat.key_impl(k)), key)
+    for found in (jax_compat.key_impl(key), jax_compat.key_impl(spec), *traced):
+        again = jax.random.wrap_key_data(jax.random.key_data(key), impl=found)
+        assert again.dtype == key.dtype
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        jax.random.PRNGKey(0),
+        X,
+        3,
+        None,
+        "key",
+        jax.ShapeDtypeStruct((), "int8"),
+    ],
+)
+def test_what_is_no_typed_key_has_no_implementation(value):
+    assert jax_compat.key_impl(value) is None
+
+
+def test_the_default_implementation_is_the_one_keys_are_made_with():
+    assert jax_compat.default_prng_impl() == "threefry2x32"
+    with jax.default_prng_impl("rbg"):
+        assert jax_compat.default_prng_impl() == "rbg"
+
+
+def test_staging_is_told_from_running():
+    seen = {}
+
+    def note(name):
+        def function(x):
+            seen[name] = jax_compat.is_staged({"x": x, "n": 3})
+            return x
+
+        return function
+
+    note("eager")(1.0)
+    jax.grad(note("grad"))(1.0)
+    jax.vmap(note("vmap"))(X)
+    jax.jit(note("jit"))(1.0)
+    jax.jit(jax.grad(note("jit of grad")))(1.0)
+    jax.eval_shape(note("eval_shape"), X)
+    jax.make_jaxpr(note("make_jaxpr"))(X)
+    assert seen == {
+        "eager": False,
+        "grad": False,
+        "vmap": False,
+        "jit": True,
+        "jit of grad": True,
+        "eval_shape": True,
+        "make_jaxpr": True,
+    }
+
+
+def test_constants_of_a_trace_are_not_staged():
+    jax.jit(lambda x: x if not jax_compat.is_staged([X]) else 1 / 0)(1.0)
+
+
+def test_nothing_is_staged_without_jit():
+    with jax.disable_jit():
+        assert jax.jit(lambda x: jax_compat.is_staged([x]))(1.0) is False
+
+
+def test_a_symbolic_dimension_is_at_least_what_is_said():
+    size = jax_compat.symbolic_dimension("n", at_least=2)
+    spec = jax.ShapeDtypeStruct((size, 3), np.float32)
+    doubled = jax.eval_shape(lambda x: jnp.concatenate([x, x]), spec)
+    assert doubled.shape[0] == 2 * size
+    assert size >= 2
+
+
+def test_dead_code_is_dropped_and_the_rest_computes_the_same():
+    def function(a, b):
+        unused = jnp.sin(b) @ jnp.cos(b).T  # noqa: F841
+        return 2 * a, a + 1
+
+    jaxpr = jax.make_jaxpr(function)(X, X)
+    reduced, used = jax_compat.without_dead_code(jaxpr)
+    assert used == [True, False]
+    names = [equation.primitive.name for equation in reduced.jaxpr.eqns]
+    assert "dot_general" in str(jaxpr)
+    assert "dot_general" not in names
+    doubled, plus_one = jax_compat.eval_by_equation(reduced, [X])
+    np.testing.assert_array_equal(doubled, 2 * X)
+    np.testing.assert_array_equal(plus_one, X + 1)
+
+
+def test_a_program_is_evaluated_equation_by_equation():
+    # As a whole, XLA may contract a product and a sum, and round once.
+    def function(x, y):
+        return x * y + x
+
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(2, 4096)).astype(np.float32)
+    jaxpr = jax.make_jaxpr(function)(x, y)
+    (result,) = jax_compat.eval_by_equation(jaxpr, [x, y])
+    np.testing.assert_array_equal(result, function(x, y))  # NumPy rounds twice.

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Checks that pip installs flaxlayer into an empty environment: from the
+# checkout with a compiler, from the checkout without one, and from an sdist.
+#
+#   tools/check_pip_install.sh          (the interpreter is $PYTHON or python3)
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+"${PYTHON:-python3}" -m venv "$work/env"
+python=$work/env/bin/python
+pip=("$python" -m pip -qq --disable-pip-version-check)
+
+expect() { # Python expression over `report`
+  # From another folder, so that it is the installed package that is imported.
+  (cd "$work" && JAX_PLATFORMS=cpu KERAS_BACKEND=jax "$python" - "$1") <<'PY'
+import sys
+
+import flaxlayer
+
+report = flaxlayer.explain_kernels()
+print(report)
+if not eval(sys.argv[1], {"report": report}):
+    sys.exit(f"expected {sys.argv[1]}")
+PY
+}
+
+echo "== with a compiler"
+"${pip[@]}" install "$root"
+expect "report.available"
+
+echo "== without a compiler"
+CC=/nonexistent/cc CXX=/nonexistent/c++ \
+  "${pip[@]}" install --force-reinstall --no-deps "$root"
+expect "'/nonexistent/c' in report.unavailable_reason"
+
+echo "== from an sdist"
+# pip has no command for it; this is what pip runs to build one.
+"${pip[@]}" install --upgrade "setuptools>=77"
+(
+  cd "$root"
+  "$python" -c 'import sys, setuptools.build_meta as b; b.build_sdist(sys.argv[1])' \
+    "$work" >/dev/null
+)
+"${pip[@]}" install --force-reinstall --no-deps "$work"/flaxlayer-*.tar.gz
+expect "report.available"
