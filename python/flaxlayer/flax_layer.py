@@ -125,8 +125,8 @@ class FlaxLayer(JaxLayer):
             variables = self._unboxed(_checked(variables, where))
             params, state = self._partition(variables)
         super().__init__(
-            self._apply_module,
-            self._init_variables,
+            self._call_model,
+            self._init_model,
             params,
             state,
             seed,
@@ -137,7 +137,7 @@ class FlaxLayer(JaxLayer):
 
     # The module as a model of functions.
 
-    def _apply_module(
+    def _call_model(
         self, params: Any, state: Any, rng: Any, inputs: Any, training: bool
     ) -> tuple[Any, Any]:
         options = {"training": training} if self._takes_training else {}
@@ -154,7 +154,11 @@ class FlaxLayer(JaxLayer):
             raise self._explained(error) from error
         return outputs, self._unboxed(dict(new_state))
 
-    def _init_variables(self, rng: Any, inputs: Any) -> dict[str, Any]:
+    @property
+    def _initializes(self) -> bool:
+        return True
+
+    def _init_model(self, rng: Any, inputs: Any) -> dict[str, Any]:
         options = {"training": True} if self._takes_training else {}
         try:
             variables = self.module.init(
@@ -163,9 +167,6 @@ class FlaxLayer(JaxLayer):
         except flax.errors.FlaxError as error:
             raise self._explained(error) from error
         return self._unboxed(dict(variables))
-
-    def _init_model(self, keys: Any, inputs: Any) -> dict[str, Any]:
-        return self._init_variables(keys, inputs)
 
     def _partition(self, variables: dict[str, Any]) -> tuple[Any, Any]:
         params = {k: v for k, v in variables.items() if k == _PARAMS}

@@ -102,9 +102,10 @@ class Initialization:
             and not all(isinstance(d, int) for d in leaf.spec.shape)
         ]
         if unknown:
+            known = input_specs.described(self._specs)
             raise UnknownDimensions(
                 f"the shape of {', '.join(unknown)} depends on a dimension of "
-                f"the inputs that is not known: {input_specs.described(self._specs)}"
+                f"the inputs that is not known: {known}"
             )
 
     def _run(self) -> list[jax.Array]:
@@ -128,7 +129,9 @@ class Initialization:
                 )
         return self._values
 
-    def initializer(self, path: variable_tree.Path) -> variable_tree.Initializer:
+    def initializer(
+        self, path: variable_tree.Path
+    ) -> variable_tree.Initializer:
         """A Keras initializer for the array leaf at `path`."""
         arrays = [leaf.path for leaf in self.leaves if leaf.is_array]
         index = arrays.index(path)

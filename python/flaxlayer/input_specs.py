@@ -101,6 +101,31 @@ def same_ranks(a: Any, b: Any, *, dtypes: bool = False) -> bool:
     )
 
 
+def refined(specs: Any, declared: Any) -> Any:
+    """`specs` with the sizes of `declared` where it has none.
+
+    But for the first dimension: that is the batch, and any size will do.
+    """
+    if not same_ranks(specs, declared):
+        return specs
+    leaves, treedef = jax.tree_util.tree_flatten(specs)
+    return treedef.unflatten(
+        keras.KerasTensor(
+            spec.shape[:1]
+            + tuple(
+                known if size is None else size
+                for size, known in zip(
+                    spec.shape[1:], more.shape[1:], strict=True
+                )
+            ),
+            dtype=spec.dtype,
+        )
+        for spec, more in zip(
+            leaves, jax.tree_util.tree_leaves(declared), strict=True
+        )
+    )
+
+
 def to_config(specs: Any) -> Any:
     """A description as JSON-compatible values.
 
@@ -152,9 +177,7 @@ def is_shape(value: Any) -> bool:
 
 def has_unknown(specs: Any) -> bool:
     """Whether any dimension is not known."""
-    return any(
-        None in spec.shape for spec in jax.tree_util.tree_leaves(specs)
-    )
+    return any(None in spec.shape for spec in jax.tree_util.tree_leaves(specs))
 
 
 def symbolic(specs: Any) -> Any:

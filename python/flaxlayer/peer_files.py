@@ -33,7 +33,7 @@ _MAX_EXPANSION = 1000
 def load_model(
     filepath: str | os.PathLike[str],
     custom_objects: Mapping[str, Any] | None = None,
-    compile: bool = True,  # noqa: A002 (Keras's name)
+    compile: bool = True,
     safe_mode: bool = True,
 ) -> keras.Model:
     """Loads a `.keras` file, with this package's layers for Keras's own.

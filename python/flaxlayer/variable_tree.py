@@ -45,6 +45,7 @@ class Leaf:
 
     @property
     def is_array(self) -> bool:
+        """Whether it is an array, which has a variable."""
         return self.spec is not None
 
 
@@ -157,7 +158,9 @@ class VariableTree:
         """The tree with `values` as its array leaves, keys as typed keys."""
         keyed = [leaf.key_impl for leaf in self.array_leaves()]
         return self._with_arrays(
-            value if impl is None else jax.random.wrap_key_data(value, impl=impl)
+            value
+            if impl is None
+            else jax.random.wrap_key_data(value, impl=impl)
             for value, impl in zip(values, keyed, strict=True)
         )
 
@@ -185,9 +188,10 @@ class VariableTree:
         )
         # Two structures can have the same paths: [x] and {"0": x}.
         if not problems and not _same_containers(self._treedef, tree):
+            received = jax.tree_util.tree_structure(tree)
             problems = [
                 "the same paths in other containers: expected "
-                f"{self._treedef}, received {jax.tree_util.tree_structure(tree)}"
+                f"{self._treedef}, received {received}"
             ]
         if problems:
             raise StructureMismatch("; ".join(problems))
@@ -302,7 +306,9 @@ def _describe(path: Path, value: Any) -> Leaf:
             spec = jax.ShapeDtypeStruct(data.shape, data.dtype)
         held = None if isinstance(value, jax.ShapeDtypeStruct) else value
         return Leaf(path, spec, held, impl)
-    if isinstance(value, bool | int | float | complex | np.generic | np.ndarray):
+    if isinstance(
+        value, bool | int | float | complex | np.generic | np.ndarray
+    ):
         try:
             dtype = jax.dtypes.canonicalize_dtype(
                 getattr(value, "dtype", None)
@@ -322,9 +328,11 @@ def _constant(leaf: Leaf) -> Initializer:
             return jnp.zeros(shape, dtype)
         if leaf.key_impl is not None:
             return jax.random.key_data(leaf.value)
-        # A copy: Keras donates its variables to the train step, which would
-        # delete the caller's arrays.
-        return jnp.array(leaf.value, dtype)
+        # A value, even if the layer is made inside a trace; and a copy: Keras
+        # donates its variables to the train step, which would delete the
+        # caller's arrays.
+        with jax.ensure_compile_time_eval():
+            return jnp.array(leaf.value, dtype)
 
     return initialize
 

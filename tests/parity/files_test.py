@@ -102,9 +102,10 @@ def test_bound_method_of_the_peer(tmp_path):
 
 def test_nested_layers_of_the_peer(tmp_path):
     inner = keras.Sequential(
-        [keras.Input(VECTORS.shape[1:]), peer.JaxLayer(
-            models.mlp_call, models.mlp_init
-        )]
+        [
+            keras.Input(VECTORS.shape[1:]),
+            peer.JaxLayer(models.mlp_call, models.mlp_init),
+        ]
     )
     inputs = keras.Input(VECTORS.shape[1:])
     theirs = keras.Model(inputs, inner(inputs))

@@ -343,6 +343,13 @@ def test_without_safe_mode_imported_functions_are_found(not_imported):
     assert not_imported not in sys.modules
 
 
+@pytest.mark.usefixtures("unsafe")
+@pytest.mark.parametrize("name", ["Dense.__call__", "Module.__init_subclass__"])
+def test_without_safe_mode_special_methods_stay_out_of_reach(name):
+    with pytest.raises(ValueError, match="may be used here"):
+        decode(holder({"type": "function", "name": f"flax.linen:{name}"}))
+
+
 @pytest.mark.usefixtures("elsewhere")
 def test_a_new_function_that_takes_a_function_is_not_public(monkeypatch):
     def new(func, x):

@@ -1,0 +1,169 @@
+"""Dtype policies: what is computed in which precision, and what is not."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+
+from flaxlayer import FlaxLayer, JaxLayer
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(32, 4)).astype(np.float32)
+
+
+class Statistics(nn.Module):
+    """Running statistics, in the momentum that bfloat16 cannot hold."""
+
+    @nn.compact
+    def __call__(self, inputs, training=False):
+        x = nn.BatchNorm(
+            use_running_average=not training, momentum=0.99, dtype=inputs.dtype
+        )(inputs)
+        return nn.Dense(2, dtype=inputs.dtype)(x)
+
+
+def dtypes(layer):
+    return {weight.name: weight.dtype for weight in layer.weights}
+
+
+@pytest.mark.parametrize(
+    ("policy", "compute", "stored"),
+    [
+        ("float32", "float32", "float32"),
+        ("mixed_bfloat16", "bfloat16", "float32"),
+        ("mixed_float16", "float16", "float32"),
+        ("bfloat16", "bfloat16", "bfloat16"),
+        ("float16", "float16", "float16"),
+    ],
+)
+def test_parameters_follow_the_policy_and_statistics_do_not(
+    policy, compute, stored
+):
+    layer = FlaxLayer(Statistics(), seed=0, dtype=policy)
+    outputs = layer(X, training=True)
+    assert outputs.dtype == compute
+    assert dtypes(layer) == {
+        "scale": stored,
+        "bias": stored,
+        "kernel": stored,
+        "mean": "float32",
+        "var": "float32",
+    }
+    spec = layer.compute_output_spec(keras.KerasTensor((None, 4)))
+    assert spec.dtype == compute
+
+
+@pytest.mark.parametrize(
+    "policy", ["mixed_bfloat16", "mixed_float16", "bfloat16"]
+)
+def test_statistics_stay_close_to_those_of_float32(policy):
+    def variance_after(policy, steps=150):
+        layer = FlaxLayer(Statistics(), seed=0, dtype=policy)
+        layer.build((None, 4))
+        x = jnp.asarray(1.5 * X, layer.compute_dtype)
+        trainable = [v.value for v in layer.trainable_variables]
+
+        @jax.jit
+        def run(state):
+            def body(state, _):
+                _, state = layer.stateless_call(
+                    trainable, state, x, training=True
+                )
+                return state, None
+
+            return jax.lax.scan(body, state, length=steps)[0]
+
+        state = run([v.value for v in layer.non_trainable_variables])
+        return np.array(state[1])
+
+    expected = variance_after("float32")
+    assert np.all(np.abs(expected - 1) > 0.1)  # It has moved from its start.
+    np.testing.assert_allclose(variance_after(policy), expected, rtol=0.02)
+
+
+def test_an_optimizer_steps_the_stored_parameters():
+    layer = FlaxLayer(Statistics(), seed=0, dtype="mixed_bfloat16")
+    model = keras.Sequential([keras.Input((4,)), layer])
+    model.compile(keras.optimizers.SGD(1e-4), "mse")
+    before = [np.array(w.value) for w in layer.trainable_weights]
+    model.train_on_batch(X, np.ones((32, 2)))
+    # Such a step is lost to weights that are kept in bfloat16.
+    moved = [
+        not np.array_equal(old, new.value)
+        for old, new in zip(before, layer.trainable_weights, strict=True)
+    ]
+    assert any(moved)
+    assert dtypes(layer)["kernel"] == "float32"
+
+
+def test_state_is_passed_in_the_dtype_it_came_with():
+    seen = {}
+
+    def call_fn(params, state, inputs):
+        seen.update(
+            params=params["w"].dtype,
+            mean=state["mean"].dtype,
+            half=state["half"].dtype,
+            count=state["count"].dtype,
+            inputs=inputs.dtype,
+        )
+        return inputs * params["w"], state
+
+    layer = JaxLayer(
+        call_fn,
+        params={"w": np.float32(2)},
+        state={
+            "mean": np.float32(0),
+            "half": jnp.zeros((), jnp.float16),
+            "count": 0,
+        },
+        dtype="mixed_bfloat16",
+    )
+    assert layer(X).dtype == "bfloat16"
+    assert seen == {
+        "params": jnp.bfloat16,
+        "mean": jnp.float32,
+        "half": jnp.float16,
+        "count": jnp.int32,
+        "inputs": jnp.bfloat16,
+    }
+
+
+def test_returned_state_is_stored_in_its_own_dtype():
+    layer = JaxLayer(
+        lambda params, state, inputs: (inputs, inputs.sum()),
+        state=np.float32(0),
+        params={},
+        dtype="bfloat16",
+    )
+    layer(X)
+    assert layer.state.value.dtype == jnp.float32
+
+
+def test_integer_inputs_are_not_cast():
+    layer = JaxLayer(lambda inputs: inputs, dtype="mixed_bfloat16")
+    assert layer(np.ones(3, np.int32)).dtype == "int32"
+
+
+def test_autocast_may_be_off():
+    layer = JaxLayer(
+        lambda params, inputs: inputs * params,
+        params=np.float32(2),
+        dtype="mixed_bfloat16",
+        autocast=False,
+    )
+    assert layer(X).dtype == "float32"
+    spec = layer.compute_output_spec(keras.KerasTensor((None, 4)))
+    assert spec.dtype == "float32"
+
+
+def test_the_global_policy_is_used():
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        layer = JaxLayer(lambda inputs: inputs)
+    finally:
+        keras.config.set_dtype_policy(policy)
+    assert layer(X).dtype == "bfloat16"
