@@ -23,8 +23,8 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser(
         "layers",
-        help="build, first step, steps and calls, beside keras.layers.FlaxLayer "
-        "and a hand-written loop",
+        help="build, first step, steps and calls, beside Keras's own layer and "
+        "a hand-written loop",
     )
     command.set_defaults(run=_layers)
     command.add_argument(
@@ -33,7 +33,7 @@ def main() -> int:
         choices=models.WORKLOADS,
         default=list(models.WORKLOADS),
     )
-    command.add_argument("--cold-rounds", type=int, default=5)
+    command.add_argument("--cold-rounds", type=int, default=3)
     command.add_argument("--rounds", type=int, default=30)
     command.add_argument("--fit-rounds", type=int, default=15)
     command.add_argument("--steps", type=int, default=32, help="of an epoch")

@@ -18,8 +18,10 @@ def unavailable_reason() -> str | None:
         from keras.src.utils import jax_layer
     except ImportError as error:
         return str(error)
-    # A stand-in of Keras's, which raises when it is used, is no module either.
-    if not isinstance(getattr(jax_layer, "tf", None), types.ModuleType):
+    if not hasattr(jax_layer, "tf"):
+        return "keras.src.utils.jax_layer has no `tf`"
+    # Keras imports TensorFlow when it is used, and knows before whether it can.
+    if not getattr(jax_layer.tf, "available", True):
         jax_layer.tf = types.SimpleNamespace(inside_function=lambda: False)
     return None
 

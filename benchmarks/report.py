@@ -103,7 +103,8 @@ def markdown(
                 floor["measure"],
                 floor["ratio"],
                 floor["floor"],
-                _between(floor["median"], *floor["quartiles"]),
+                # One digit more, or 1.034 would be said to pass.
+                _between(floor["median"], *floor["quartiles"], digits=4),
                 "pass" if floor["holds"] else "MISS",
             ]
             for floor in checked
@@ -140,18 +141,23 @@ def _spread(spread: interleave.Spread) -> str:
     return _between(spread.median, spread.quarter, spread.three_quarters)
 
 
-def _between(median: float, low: float, high: float) -> str:
-    return f"{_number(median)} [{_number(low)}, {_number(high)}]"
+def _between(median: float, low: float, high: float, digits: int = 3) -> str:
+    median_text, low_text, high_text = (
+        _number(value, digits) for value in (median, low, high)
+    )
+    return f"{median_text} [{low_text}, {high_text}]"
 
 
-def _number(value: float) -> str:
-    """Three digits, and no more decimals than these take."""
-    decimals = 2 if value < 10 else 1 if value < 100 else 0
-    return f"{value:.{decimals}f}"
+def _number(value: float, digits: int) -> str:
+    """So many digits, or all of those before the point."""
+    before = 1 if value < 10 else 2 if value < 100 else 3
+    return f"{value:.{max(0, digits - before)}f}"
 
 
 def _table(header: list[str], rows: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    widths = [
+        max(map(len, column)) for column in zip(header, *rows, strict=True)
+    ]
     cells = [header, ["-" * width for width in widths], *rows]
     return [
         "| "

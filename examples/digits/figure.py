@@ -77,8 +77,8 @@ def _predictions(
     confidence = probabilities.max(axis=1)
     wrong = predicted != labels
     figure.suptitle(
-        f"The {_ROWS * _COLUMNS} test digits it is least sure of   "
-        f"({wrong.sum()} of {len(labels)} wrong)",
+        f"Wrong: {wrong.sum()} of {len(labels)} test digits (red); after "
+        "them those it is least sure of",
         fontweight="bold",
         fontsize=12,
         x=0.01,

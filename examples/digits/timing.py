@@ -41,21 +41,26 @@ def peer_or_none() -> Callable[..., Any] | None:
     try:
         from keras.src.utils import jax_layer
 
-        if isinstance(jax_layer.tf, types.ModuleType):
-            return keras.layers.FlaxLayer  # TensorFlow is there.
-        jax_layer.tf = types.SimpleNamespace(inside_function=lambda: False)
+        if not getattr(jax_layer.tf, "available", True):
+            jax_layer.tf = types.SimpleNamespace(inside_function=lambda: False)
         return keras.layers.FlaxLayer
     except (ImportError, AttributeError):
         return None
 
 
-def table(module: nn.Module, images: np.ndarray, labels: np.ndarray) -> str:
-    """Measures both layers, interleaved, and says what came out.
+def table(
+    module: nn.Module,
+    images: np.ndarray,
+    labels: np.ndarray,
+    compile_model: Callable[[keras.Model], None],
+) -> str:
+    """Measures both layers, in turn, and says what came out.
 
     Args:
         module: the model.
         images: one batch.
         labels: of it.
+        compile_model: gives a Keras model its loss and optimizer.
     """
     layers = {"flaxlayer": flaxlayer.FlaxLayer}
     if peer := peer_or_none():
@@ -64,7 +69,9 @@ def table(module: nn.Module, images: np.ndarray, labels: np.ndarray) -> str:
     models = {}
     for _ in range(_COLD_ROUNDS):
         for name, layer in layers.items():
-            models[name] = _cold(layer, module, images, labels, times[name])
+            models[name] = _cold(
+                layer, module, images, labels, compile_model, times[name]
+            )
     for _ in range(_STEPS):
         for name, model in models.items():
             _timed(times[name].step, model.train_on_batch, images, labels)
@@ -76,14 +83,13 @@ def _cold(
     module: nn.Module,
     images: np.ndarray,
     labels: np.ndarray,
+    compile_model: Callable[[keras.Model], None],
     times: Times,
 ) -> keras.Model:
     jax.clear_caches()
 
     def build() -> keras.Model:
-        model = keras.Sequential(
-            [keras.Input(images.shape[1:]), layer(module)]
-        )
+        model = keras.Sequential([keras.Input(images.shape[1:]), layer(module)])
         jax.block_until_ready([v.value for v in model.variables])
         return model
 
@@ -91,15 +97,6 @@ def _cold(
     compile_model(model)
     _timed(times.first_step, model.train_on_batch, images, labels)
     return model
-
-
-def compile_model(model: keras.Model) -> None:
-    """Gives a model the loss and the optimizer of the example."""
-    model.compile(
-        optimizer=keras.optimizers.Adam(2e-3),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
-    )
 
 
 def _timed(times: list[float], fn: Callable[..., Any], *args: Any) -> Any:

@@ -12,10 +12,10 @@ import keras
 from flaxlayer import (
     call_signature,
     initialization,
-    module_config,
     rng_streams,
     variable_tree,
 )
+from flaxlayer.config import module_config
 from flaxlayer.jax_layer import JaxLayer
 from flaxlayer.ops import dispatch
 

@@ -7,10 +7,10 @@ import keras
 
 from flaxlayer import (
     call_signature,
-    module_config,
     rng_streams,
     variable_tree,
 )
+from flaxlayer.config import module_config
 from flaxlayer.model_layer import ModelLayer
 from flaxlayer.ops import dispatch
 

@@ -5,7 +5,7 @@ plainly when that goes away.
 """
 
 import jax
-from keras.src.backend.common import symbolic_scope
+from keras.src.backend.common import stateless_scope, symbolic_scope
 from keras.src.random import seed_generator
 from keras.src.saving import serialization_lib
 
@@ -26,10 +26,14 @@ def draw_seed() -> jax.Array:
 def in_shape_inference() -> bool:
     """Whether Keras is tracing a model for shapes only.
 
-    Needs the predicate of `keras.SymbolicScope`, which is public itself.
-    Variables created in such a scope are initialized when Keras leaves it.
+    Needs the predicates of `keras.SymbolicScope` and `keras.StatelessScope`,
+    which are public themselves. Keras enters both; variables that are created
+    in there are initialized when it leaves the stateless one.
     """
-    return bool(symbolic_scope.in_symbolic_scope())
+    return bool(
+        symbolic_scope.in_symbolic_scope()
+        and stateless_scope.in_stateless_scope()
+    )
 
 
 def in_safe_mode() -> bool:

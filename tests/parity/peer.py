@@ -15,3 +15,9 @@ if not getattr(jax_layer.tf, "available", True):
 
 FlaxLayer = keras.layers.FlaxLayer
 JaxLayer = keras.layers.JaxLayer
+
+
+def set_random_seed(seed: int) -> None:
+    """keras.utils.set_random_seed, which before 3.13 leaves a generator be."""
+    keras.utils.clear_session()
+    keras.utils.set_random_seed(seed)

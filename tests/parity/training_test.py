@@ -69,7 +69,7 @@ def test_flax_layer_trains_as_the_peer(case):
         key = jax.random.key(options["seed"])
         variables = module().init(key, jnp.asarray(inputs[:1]))
     for layer_class in (flaxlayer.FlaxLayer, peer.FlaxLayer):
-        keras.utils.set_random_seed(5)
+        peer.set_random_seed(5)
         layer = layer_class(module(), variables=variables, **options)
         model = compiled(layer, inputs)
         initial = numpy(model.weights)
@@ -94,7 +94,7 @@ def test_flax_layer_trains_as_the_peer(case):
 def test_fit_with_shuffling_trains_as_the_peer():
     runs = []
     for layer_class in (flaxlayer.FlaxLayer, peer.FlaxLayer):
-        keras.utils.set_random_seed(6)
+        peer.set_random_seed(6)
         model = compiled(layer_class(models.ConvNet()), IMAGES)
         history = model.fit(IMAGES, LABELS, 16, epochs=5, verbose=0)
         runs.append([*history.history["loss"], *numpy(model.weights)])
@@ -104,7 +104,7 @@ def test_fit_with_shuffling_trains_as_the_peer():
 def test_jax_layer_trains_as_the_peer():
     runs = []
     for layer_class in (flaxlayer.JaxLayer, peer.JaxLayer):
-        keras.utils.set_random_seed(7)
+        peer.set_random_seed(7)
         layer = layer_class(models.mlp_call, models.mlp_init)
         model = compiled(layer, VECTORS)
         runs.append(
@@ -121,7 +121,7 @@ def test_jax_layer_trains_as_the_peer():
 def test_two_layers_initialise_as_two_of_the_peer():
     runs = []
     for layer_class in (flaxlayer.FlaxLayer, peer.FlaxLayer):
-        keras.utils.set_random_seed(8)
+        peer.set_random_seed(8)
         inputs = keras.Input(IMAGES.shape[1:])
         outputs = [layer_class(models.ConvNet())(inputs) for _ in range(2)]
         runs.append(numpy(keras.Model(inputs, outputs).weights))
@@ -213,7 +213,7 @@ def test_native_and_reference_kernels_train_alike(native_kernels):
             Noisy(), seed=3, rngs=("dropout", "noise"), kernels=kernels
         )
         model = compiled(layer, VECTORS)
-        keras.utils.set_random_seed(0)
+        peer.set_random_seed(0)
         runs.append([*train(model, VECTORS), *numpy(model.weights)])
     assert_same_bits(*runs)
 

@@ -87,6 +87,25 @@ def test_the_module_is_called_with_the_inputs():
     np.testing.assert_array_equal(layer(X), expected)
 
 
+def test_a_convolution_flattens_an_unknown_batch():
+    class Convolution(nn.Module):
+        @nn.compact
+        def __call__(self, inputs):
+            x = nn.relu(nn.Conv(features=2, kernel_size=(3, 3))(inputs))
+            x = nn.avg_pool(x, window_shape=(2, 2), strides=(2, 2))
+            x = x.reshape((x.shape[0], -1))
+            return nn.softmax(nn.Dense(features=5)(x))
+
+    layer = FlaxLayer(Convolution())
+    inputs = keras.Input((6, 6, 1))
+    model = keras.Model(inputs, layer(inputs))
+    assert model.output_shape == (None, 5)
+    kernels = [w.shape for w in model.weights if w.name == "kernel"]
+    assert kernels == [(3, 3, 1, 2), (18, 5)]
+    outputs = model(np.ones((3, 6, 6, 1), np.float32))
+    np.testing.assert_allclose(outputs.sum(-1), np.ones(3), rtol=1e-5)
+
+
 def test_training_is_passed_to_a_method_that_takes_it(variables):
     layer = FlaxLayer(Net(), variables=variables)
     inference = Net().apply(variables, X, training=False)
@@ -268,103 +287,6 @@ def test_a_module_without_variables_works():
     assert layer.weights == []
 
 
-# Random streams.
-
-
-def test_dropout_is_given_in_training():
-    module = nn.Dropout(0.5)
-    layer = FlaxLayer(
-        module,
-        method=lambda m, x, training: m(x, deterministic=not training),
-        seed=0,
-    )
-    ones = np.ones((4, 64), np.float32)
-    np.testing.assert_array_equal(layer(ones), ones)
-    first = np.array(layer(ones, training=True))
-    second = np.array(layer(ones, training=True))
-    assert set(np.unique(first)) == {0.0, 2.0}
-    assert not np.array_equal(first, second)
-
-
-def test_a_declared_stream_is_given_in_training_only():
-    layer = FlaxLayer(
-        Noise(),
-        method=lambda m, x, training: m(x) if training else x,
-        rngs=("noise",),
-    )
-    np.testing.assert_array_equal(layer(X), X)
-    assert not np.allclose(layer(X, training=True), X)
-
-
-def test_a_stream_may_be_given_always():
-    layer = FlaxLayer(Noise(), rngs={"noise": "always"}, seed=3)
-    first, second = np.array(layer(X)), np.array(layer(X))
-    assert not np.allclose(first, X)
-    assert not np.allclose(first, second)
-    again = FlaxLayer(Noise(), rngs={"noise": "always"}, seed=3)
-    np.testing.assert_array_equal(again(X), first)
-
-
-def test_streams_have_different_keys():
-    class Two(nn.Module):
-        def __call__(self, inputs):
-            return [
-                jax.random.normal(self.make_rng(name), (4,))
-                for name in ("a", "b", "dropout")
-            ]
-
-    always = dict.fromkeys(("a", "b", "dropout"), "always")
-    a, b, c = FlaxLayer(Two(), rngs=always)(X)
-    assert len({float(x[0]) for x in (a, b, c)}) == 3
-
-
-def test_a_module_may_initialise_with_its_own_stream():
-    class Own(nn.Module):
-        @nn.compact
-        def __call__(self, inputs):
-            table = self.variable(
-                "tables",
-                "t",
-                lambda: jax.random.normal(self.make_rng("table"), (4,)),
-            )
-            return inputs * table.value
-
-    layer = FlaxLayer(Own(), rngs=("dropout", "table"), seed=1)
-    assert np.any(np.array(layer(X)))
-
-
-def test_no_streams_may_be_declared():
-    layer = FlaxLayer(Net(), rngs=(), seed=2)
-    layer.build((None, 4))
-    expected = Net().init(jax.random.key(2), X)
-    assert_trees_equal(values(layer.params)["params"], expected["params"])
-    layer(X)
-    with pytest.raises(ValueError, match="`rngs="):
-        layer(X, training=True)
-
-
-def test_the_seed_decides_weights_and_masks():
-    def run(seed):
-        layer = FlaxLayer(Net(), seed=seed)
-        return [np.array(layer(X, training=True)) for _ in range(3)]
-
-    np.testing.assert_array_equal(run(5), run(5))
-    np.testing.assert_array_equal(
-        run(jax.random.key(5)), run(jax.random.PRNGKey(5))
-    )
-    assert not np.array_equal(run(5), run(6))
-
-
-def test_typed_keys_reach_the_module_under_another_implementation():
-    with jax.default_prng_impl("rbg"):
-        layer = FlaxLayer(Net(), seed=5)
-        first = np.array(layer(X, training=True))
-        second = np.array(layer(X, training=True))
-        again = FlaxLayer(Net(), seed=5)(X, training=True)
-    np.testing.assert_array_equal(first, again)
-    assert not np.array_equal(first, second)
-
-
 # Flax's metadata.
 
 
@@ -409,6 +331,32 @@ def test_partitioned_state_is_unboxed_in_calls_as_well():
         layer.state["sums"]["total"].value, before + X.sum(0), atol=1e-6
     )
     assert layer.axis_names == {"sums/total": ("features",)}
+
+
+# Sizes that Keras does not know.
+
+
+class Positions(nn.Module):
+    @nn.compact
+    def __call__(self, inputs):
+        table = self.param("table", nn.initializers.ones, inputs.shape[1:])
+        return inputs + table
+
+
+def test_inputs_spec_tells_the_sizes_weights_need():
+    spec = jax.ShapeDtypeStruct((1, 5, 3), np.float32)
+    layer = FlaxLayer(Positions(), inputs_spec=spec)
+    inputs = keras.Input((None, 3))
+    model = keras.Model(inputs, layer(inputs))
+    assert layer.params["params"]["table"].shape == (5, 3)
+    x = np.zeros((2, 5, 3), np.float32)
+    np.testing.assert_array_equal(model(x), np.ones((2, 5, 3)))
+
+
+def test_data_tells_the_sizes_weights_need():
+    layer = FlaxLayer(Positions())
+    layer(np.zeros((2, 5, 3), np.float32))
+    assert layer.params["params"]["table"].shape == (5, 3)
 
 
 # Modules inside modules.

@@ -176,6 +176,14 @@ def test_no_key_is_drawn_while_keras_infers_shapes():
     assert value.shape == (3, 2)
 
 
+def test_weights_have_values_where_keras_will_not_ask_again():
+    # Only together with a stateless scope is it Keras's shape inference.
+    init = initialize(dense)
+    with keras.SymbolicScope():
+        value = init.initializer(("w",))((3, 2), "float32")
+    np.testing.assert_array_equal(value, init.values()[0])
+
+
 def test_a_typed_key_among_the_weights_is_stored_as_data():
     init = initialize(lambda key, x: {"key": jax.random.key(4)})
     (leaf,) = init.leaves

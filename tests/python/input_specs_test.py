@@ -82,6 +82,16 @@ def test_same_ranks_compares_structure_rank_and_dtype():
     assert not input_specs.same_ranks(a, ints, dtypes=True)
 
 
+def test_unknown_sizes_are_taken_from_what_was_declared():
+    declared = {"x": spec((8, 5, 3))}
+    refined = input_specs.refined({"x": spec((None, None, 3))}, declared)
+    assert refined["x"].shape == (None, 5, 3)  # Any batch will do.
+    known = input_specs.refined({"x": spec((2, 7, 3), "int32")}, declared)
+    assert seen(known) == {"x": ((2, 7, 3), "int32")}
+    other = input_specs.refined(spec((None, None)), declared)
+    assert other.shape == (None, None)
+
+
 @pytest.mark.parametrize(
     "specs",
     [

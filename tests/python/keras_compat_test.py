@@ -8,11 +8,13 @@ from flaxlayer import keras_compat
 
 
 def test_draw_seed_follows_the_global_seed_of_keras():
+    keras.utils.clear_session()  # Older versions keep the global generator.
     keras.utils.set_random_seed(1)
     first, second = keras_compat.draw_seed(), keras_compat.draw_seed()
     assert first.dtype == np.uint32
     assert first.shape == (2,)
     assert not np.array_equal(first, second)
+    keras.utils.clear_session()
     keras.utils.set_random_seed(1)
     np.testing.assert_array_equal(keras_compat.draw_seed(), first)
 
@@ -26,10 +28,13 @@ def test_draw_seed_gives_a_value_inside_a_trace():
     traced(1.0)
 
 
-def test_shape_inference_is_seen_inside_a_symbolic_scope():
+def test_shape_inference_is_seen_inside_its_scopes():
     assert not keras_compat.in_shape_inference()
-    with keras.SymbolicScope():
+    with keras.StatelessScope(), keras.SymbolicScope():
         assert keras_compat.in_shape_inference()
+    # Variables of a symbolic scope alone are not initialized again.
+    with keras.SymbolicScope():
+        assert not keras_compat.in_shape_inference()
     assert not keras_compat.in_shape_inference()
 
 
@@ -42,7 +47,7 @@ def test_shape_inference_is_seen_by_a_layer_keras_traces():
             return inputs
 
     Probe()(keras.KerasTensor((None, 2)))
-    assert seen == [True]
+    assert set(seen) == {True}
 
 
 def test_safe_mode_is_on_unless_the_user_turns_it_off(tmp_path):

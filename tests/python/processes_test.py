@@ -1,11 +1,9 @@
-"""What depends on how a process was started: backend, packages, devices."""
+"""What depends on how a process was started: backend and packages."""
 
 import os
 import subprocess
 import sys
 import textwrap
-
-import pytest
 
 
 def run(code, **environment):
@@ -95,49 +93,3 @@ def test_another_backend_is_refused_when_a_layer_is_made():
         KERAS_BACKEND="numpy",
     )
     assert output == ["FlaxLayer", "JaxLayer"]
-
-
-@pytest.mark.parametrize("kernels", ["auto"])
-def test_weights_are_sharded_by_their_paths(kernels):
-    output = run(
-        f"""
-    import flax.linen as nn, jax, keras, numpy as np
-    import flaxlayer
-
-    class Net(nn.Module):
-        @nn.compact
-        def __call__(self, inputs, training=False):
-            x = nn.Dense(8, name="up")(inputs)
-            x = nn.Dropout(0.5, deterministic=not training)(x)
-            return nn.Dense(4, name="down")(x)
-
-    x = np.ones((8, 4), "float32")
-
-    def trained(shape, axes):
-        devices = keras.distribution.list_devices()
-        mesh = keras.distribution.DeviceMesh(
-            shape, ("batch", "model"), devices[: shape[0] * shape[1]]
-        )
-        layouts = keras.distribution.LayoutMap(mesh)
-        layouts[".*/params/up/kernel"] = axes
-        keras.distribution.set_distribution(
-            keras.distribution.ModelParallel(
-                layout_map=layouts, batch_dim_name="batch"
-            )
-        )
-        layer = flaxlayer.FlaxLayer(Net(), seed=0, kernels={kernels!r})
-        model = keras.Sequential([keras.Input((4,)), layer])
-        model.compile("sgd", "mse")
-        losses = [float(model.train_on_batch(x, x)) for _ in range(3)]
-        return losses, layer.params["params"]["up"]["kernel"].value
-
-    losses, kernel = trained((2, 2), (None, "model"))
-    assert kernel.sharding.shard_shape(kernel.shape) == (4, 4), kernel.sharding
-    alone, whole = trained((1, 1), (None, None))
-    np.testing.assert_allclose(losses, alone, rtol=1e-5)
-    np.testing.assert_allclose(kernel, whole, rtol=1e-4, atol=1e-5)
-    print("sharded")
-    """,
-        XLA_FLAGS="--xla_force_host_platform_device_count=4",
-    )
-    assert output == ["sharded"]

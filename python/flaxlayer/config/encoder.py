@@ -13,8 +13,8 @@ import keras
 import numpy as np
 from flax.core import FrozenDict
 
-from flaxlayer import keras_form
-from flaxlayer.name_resolution import (
+from flaxlayer.config import keras_form
+from flaxlayer.config.name_resolution import (
     DATACLASS,
     ENUM_CLASS,
     FUNCTION,
@@ -25,8 +25,8 @@ from flaxlayer.name_resolution import (
     name_of,
     registered_name,
 )
-from flaxlayer.plain_values import LEAVES, PLAIN, encode_spec
-from flaxlayer.public_names import initializer_call, is_class, is_function
+from flaxlayer.config.plain_values import LEAVES, PLAIN, encode_spec
+from flaxlayer.config.public_names import initializer_call, is_class, is_function
 
 Config = dict[str, Any]
 

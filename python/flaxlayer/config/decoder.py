@@ -10,9 +10,9 @@ from typing import Any
 
 from flax.core import FrozenDict
 
-from flaxlayer import keras_form
-from flaxlayer.config_encoder import MAX_DEPTH, SHARED, fields_of, site_of
-from flaxlayer.name_resolution import (
+from flaxlayer.config import keras_form
+from flaxlayer.config.encoder import MAX_DEPTH, SHARED, fields_of, site_of
+from flaxlayer.config.name_resolution import (
     DATACLASS,
     ENUM_CLASS,
     FUNCTION,
@@ -21,13 +21,14 @@ from flaxlayer.name_resolution import (
     Kind,
     resolve,
 )
-from flaxlayer.plain_values import LEAVES, PLAIN, decode_spec, take
-from flaxlayer.public_names import initializer_factory, is_class
+from flaxlayer.config.plain_values import LEAVES, PLAIN, decode_spec, take
+from flaxlayer.config.public_names import initializer_factory, is_class
 
 # Counting what is shared once for each place it is used in: a file must not
 # describe more than it spells out.
 MAX_VALUES = 1_000_000
-# A value is at most this many containers of JSON deep itself.
+# A value is at most four containers of JSON deep itself. Without this limit
+# even the message about a deep one would be too deep for Python.
 _MAX_CONTAINERS = 4 * MAX_DEPTH
 
 Node = Mapping[str, Any]

@@ -260,12 +260,6 @@ def _encode_array(value: Any, site: str) -> dict[str, Any]:
                 )
             node["form"] = "jax_weak"
     spec = encode_spec(value, site)
-    if value.nbytes > MAX_ARRAY_BYTES:
-        raise ValueError(
-            f"{site} is an array of {value.nbytes} bytes, more than the "
-            f"{MAX_ARRAY_BYTES} a configuration may hold. Weights belong in "
-            "the variables of the layer."
-        )
     data = np.ascontiguousarray(np.asarray(value)).tobytes()
     spec.pop("type")
     return {**spec, **node, **_encode_bytes(data, site)}

@@ -14,7 +14,7 @@ from typing import Any
 import keras
 
 from flaxlayer.keras_compat import in_safe_mode
-from flaxlayer.name_resolution import (
+from flaxlayer.config.name_resolution import (
     FUNCTION,
     MODULE_CLASS,
     Kind,
@@ -22,7 +22,7 @@ from flaxlayer.name_resolution import (
     registered_name,
     resolve,
 )
-from flaxlayer.public_names import is_class, public_object
+from flaxlayer.config.public_names import is_class, public_object
 
 # Where Keras keeps small objects a module may be configured with. Not layers
 # and models, some of which read files.

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from flax.core import FrozenDict
 
-from flaxlayer import module_config, name_resolution
+from flaxlayer.config import module_config, name_resolution
 
 P = jax.sharding.PartitionSpec
 
@@ -555,6 +555,16 @@ def closure(power):
     return act
 
 
+def uniform(scale=1.0):
+    """Named as one of JAX's, and not to be written as a call of itself."""
+    scale = 2 * scale
+
+    def init(key, shape, dtype=None):
+        return jnp.full(shape, scale, dtype)
+
+    return init
+
+
 class Opaque:
     pass
 
@@ -590,6 +600,14 @@ def test_what_cannot_be_written_is_named(value, message):
     place = r"layer 'a': field `Sequential\.layers\[1\]\.value\[0\]\['k'\]"
     with pytest.raises(TypeError, match=f"(?s){place}.*{message}"):
         module_config.encode_module(module, where="layer 'a'")
+
+
+@pytest.mark.parametrize("public", [False, True])
+def test_a_closure_that_only_looks_like_an_initializer(public, monkeypatch):
+    if public:
+        monkeypatch.setattr(jax.nn.initializers, "uniform", uniform)
+    with pytest.raises(TypeError, match="is a closure"):
+        module_config.encode_module(Holder(uniform(0.3)), where="test")
 
 
 def test_the_way_out_is_named():

@@ -26,7 +26,7 @@ import flax.linen as nn
 import keras
 
 from flaxlayer.keras_compat import in_safe_mode
-from flaxlayer.public_names import (
+from flaxlayer.config.public_names import (
     PUBLIC,
     is_class,
     is_function,
@@ -175,10 +175,12 @@ def resolve(name: object, kind: Kind, site: str) -> Any:
     advice = f"pass it as `custom_objects={{{short!r}: ...}}`"
     if kind is MODULE_CLASS and module and module != "__main__":
         advice = f"import `{module}` before loading, or {advice}"
-    if kind in (MODULE_CLASS, FUNCTION):
-        advice += (
-            ", or register it with `keras.saving.register_keras_serializable()`"
-        )
+    register = "register it with `keras.saving.register_keras_serializable()`"
+    if kind is FUNCTION:
+        advice += f", or {register}"
+    elif kind is MODULE_CLASS:
+        # Keras registers no class without.
+        advice += f", or give it `get_config` and `from_config` and {register}"
     raise ValueError(
         f"{site} names {name!r}, which is not {kind.label} that may be used "
         "here. A file may only name what the program has already imported, "

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.testing
 import pytest
 
-from flaxlayer import module_config, name_resolution
+from flaxlayer.config import module_config, name_resolution
 
 
 def square(x):
@@ -392,6 +392,7 @@ DAMAGED_VALUES = [
     {"type": "complex", "value": "x"},
     {"type": "bytes", "data": "***"},
     {"type": "bytes", "data": 3},
+    {"type": "bytes", "data": "A" * (1 << 22)},
     {"type": "slice", "parts": [1]},
     {"type": "slice", "parts": [[], {}, ()]},
     {"type": "dtype", "form": "dtype", "dtype": "object"},
@@ -463,6 +464,7 @@ DAMAGED_VALUES = [
         "fields": {"features": 1, "name": 3},
     },
     DEEP,
+    {"type": "tuple", "items": {"a": DEEP}},
     TUPLE_100,
     {1: 2},
     object(),
@@ -586,7 +588,9 @@ def test_a_crafted_keras_form_is_refused(form):
     [
         keras_form("Net", "keras.src.not_imported_yet", registered_name=None),
         keras_form(
-            "WithConfig", "keras.src.not_imported_yet", registered_name=None
+            "untrusted_config_test>WithConfig",
+            "keras.src.not_imported_yet",
+            registered_name=None,
         ),
         keras_form(
             "function",
@@ -618,6 +622,15 @@ def test_keras_imports_nothing_for_what_is_nested(form, monkeypatch):
     with pytest.raises(ValueError, match="test"):
         decode(holder(keras_form("Zeros", config={"a": [form]})))
     assert not imported
+
+
+@pytest.mark.parametrize(
+    "form", [keras_form(["a"]), keras_form("Zeros", registered_name={"a": 1})]
+)
+def test_a_damaged_keras_form_inside_another_is_refused(form):
+    outer = module_config.encode_module(WithConfig(), where="test")
+    with pytest.raises(ValueError, match="^test.* is damaged"):
+        decode({**outer, "config": {"size": form}})
 
 
 def test_a_nested_lambda_of_keras_is_refused():

@@ -13,10 +13,10 @@ from typing import Any
 
 import flax.linen as nn
 
-from flaxlayer.config_decoder import Decoder
-from flaxlayer.config_encoder import Config, Encoder
-from flaxlayer.name_resolution import FUNCTION, WAY_OUT, resolve
-from flaxlayer.public_names import is_class, is_function
+from flaxlayer.config.decoder import Decoder
+from flaxlayer.config.encoder import Config, Encoder
+from flaxlayer.config.name_resolution import FUNCTION, WAY_OUT, resolve
+from flaxlayer.config.public_names import is_class, is_function
 
 
 def encode_module(module: nn.Module, *, where: str) -> Config:

@@ -1,1 +1,0 @@
-"""Measurements; `bench.py` is the entry."""

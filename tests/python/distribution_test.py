@@ -1,0 +1,62 @@
+"""A layer whose weights are spread over several devices."""
+
+import os
+import subprocess
+import sys
+
+CODE = """
+import flax.linen as nn, jax, keras, numpy as np
+import flaxlayer
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, inputs, training=False):
+        x = nn.Dense(8, name="up")(inputs)
+        x = nn.Dropout(0.5, deterministic=not training)(x)
+        return nn.Dense(4, name="down")(x)
+
+x = np.ones((8, 4), "float32")
+
+def trained(shape, axes):
+    devices = keras.distribution.list_devices()
+    mesh = keras.distribution.DeviceMesh(
+        shape, ("batch", "model"), devices[: shape[0] * shape[1]]
+    )
+    layouts = keras.distribution.LayoutMap(mesh)
+    layouts[".*/params/up/kernel"] = axes
+    keras.distribution.set_distribution(
+        keras.distribution.ModelParallel(
+            layout_map=layouts, batch_dim_name="batch"
+        )
+    )
+    layer = flaxlayer.FlaxLayer(Net(), seed=0)
+    model = keras.Sequential([keras.Input((4,)), layer])
+    model.compile("sgd", "mse")
+    losses = [float(model.train_on_batch(x, x)) for _ in range(3)]
+    return losses, layer.params["params"]["up"]["kernel"].value
+
+losses, kernel = trained((2, 2), (None, "model"))
+assert kernel.sharding.shard_shape(kernel.shape) == (4, 4), kernel.sharding
+alone, whole = trained((1, 1), (None, None))
+np.testing.assert_allclose(losses, alone, rtol=1e-5)
+np.testing.assert_allclose(kernel, whole, rtol=1e-4, atol=1e-5)
+print("sharded")
+"""
+
+
+def test_weights_are_sharded_by_their_paths_and_train_the_same():
+    # The number of devices is fixed when JAX starts, hence the process.
+    result = subprocess.run(
+        [sys.executable, "-c", CODE],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr[-4000:]
+    assert result.stdout.split() == ["sharded"]

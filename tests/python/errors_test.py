@@ -1,0 +1,419 @@
+"""Every misuse is refused with the layer, the place, and what was expected."""
+
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+import pytest
+from flax import nnx
+
+from flaxlayer import FlaxLayer, JaxLayer
+
+X = np.linspace(-1.0, 1.0, 8, dtype=np.float32).reshape(2, 4)
+
+
+class Net(nn.Module):
+    @nn.compact
+    def __call__(self, inputs, training=False):
+        x = nn.BatchNorm(use_running_average=not training)(inputs)
+        return nn.Dense(3)(x)
+
+
+class Noise(nn.Module):
+    @nn.compact
+    def __call__(self, inputs, training=False):
+        if training:
+            inputs += jax.random.normal(self.make_rng("noise"), inputs.shape)
+        return inputs
+
+
+class Embedding(nn.Module):
+    @nn.compact
+    def __call__(self, inputs):
+        return nn.Embed(10, 3)(inputs).mean(1)
+
+
+def values(layer):
+    return [np.array(v.value) for v in layer.variables]
+
+
+def assert_unchanged(layer, before):
+    for variable, value in zip(layer.variables, before, strict=True):
+        np.testing.assert_array_equal(variable.value, value)
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return Net().init(jax.random.key(0), X)
+
+
+# Signatures.
+
+
+@pytest.mark.parametrize(
+    ("call_fn", "init_fn", "problem"),
+    [
+        (lambda params, rng: 0, None, "missing.*`call_fn`: `inputs`"),
+        (lambda params, inputs, mode: 0, None, "`call_fn`: `mode`"),
+        (lambda params, inputs: 0, lambda rng: {}, "missing.*`init_fn`: `inp"),
+        (
+            lambda params, inputs: 0,
+            lambda rng, inputs, state: {},
+            "`init_fn`: `state`",
+        ),
+    ],
+)
+def test_a_wrong_signature_is_refused_when_the_layer_is_made(
+    call_fn, init_fn, problem
+):
+    with pytest.raises(ValueError, match=f"JaxLayer '?probe'?: .*{problem}"):
+        JaxLayer(call_fn, init_fn, params={}, name="probe")
+
+
+@pytest.mark.parametrize("argument", ["call_fn", "init_fn"])
+def test_a_function_has_to_be_callable(argument):
+    arguments = {"call_fn": lambda inputs: inputs, argument: 3}
+    with pytest.raises(TypeError, match=f"`{argument}` must be a function"):
+        JaxLayer(**arguments)
+
+
+@pytest.mark.parametrize(
+    "call_fn",
+    [lambda params, inputs: 0, lambda state, inputs: 0],
+    ids=["params", "state"],
+)
+def test_weights_have_to_come_from_somewhere(call_fn):
+    with pytest.raises(ValueError, match="probe.*`init_fn`, `params` and"):
+        JaxLayer(call_fn, name="probe")
+
+
+def test_a_method_needs_inputs():
+    class Bare(nn.Module):
+        def __call__(self):
+            return 0
+
+    with pytest.raises(ValueError, match="FlaxLayer probe: .*`inputs`"):
+        FlaxLayer(Bare(), name="probe")
+
+
+def test_a_method_takes_no_further_arguments():
+    def method(module, inputs, deterministic):
+        return module(inputs)
+
+    with pytest.raises(ValueError, match="`method`: `deterministic`"):
+        FlaxLayer(Net(), method=method)
+
+
+def test_a_named_method_has_to_be_there():
+    with pytest.raises(ValueError, match="probe.*`method`.*Net.*'forward'"):
+        FlaxLayer(Net(), method="forward", name="probe")
+
+
+@pytest.mark.parametrize("method", [3, ("__call__",)])
+def test_a_method_has_to_be_a_function_or_a_name(method):
+    with pytest.raises(TypeError, match="`method` must be"):
+        FlaxLayer(Net(), method=method)
+
+
+# Modules.
+
+
+class NnxNet(nnx.Module):
+    def __call__(self, inputs):
+        return inputs
+
+
+@pytest.mark.parametrize(
+    ("module", "hint"),
+    [
+        (Net, "Net(...)`, not the class"),
+        (NnxNet(), "NNX module"),
+        (nn, "of type module"),
+        (None, "of type NoneType"),
+        (lambda inputs: inputs, "of type function"),
+        (keras.layers.Dense, "Pass an instance"),
+    ],
+    ids=["class", "nnx", "python module", "none", "function", "keras layer"],
+)
+def test_what_is_no_linen_module_is_refused(module, hint):
+    with pytest.raises(TypeError, match="`module` must be a Linen") as error:
+        FlaxLayer(module, name="probe")
+    assert hint in str(error.value)
+    assert "FlaxLayer probe" in str(error.value)
+
+
+# Variables.
+
+
+@pytest.mark.parametrize(
+    ("given", "received"),
+    [
+        ([1.0], "list"),
+        (3, "int"),
+        ({"params": np.ones(2)}, "{'params': 'ndarray'}"),
+        ({1: {}}, "{1: 'dict'}"),
+    ],
+)
+def test_variables_have_to_be_collections(given, received):
+    with pytest.raises(TypeError, match="probe: `variables` must be") as error:
+        FlaxLayer(Net(), variables=given, name="probe")
+    assert received in str(error.value)
+
+
+def changed(variables, collection, module, name, value):
+    """A copy of `variables` with one leaf replaced, or removed for `None`."""
+    copy = jax.tree_util.tree_map(np.array, variables)
+    copy[collection][module].pop(name)
+    if value is not None:
+        copy[collection][module][name] = value
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        (("params", "Dense_0", "kernel", np.ones((4, 5))), r"\(4, 3\).*\(4, 5"),
+        (("params", "Dense_0", "kernel", None), "missing: `params/Dense_0/ker"),
+        (("batch_stats", "BatchNorm_0", "var", np.ones(3)), r"\(4,\).*\(3,\)"),
+    ],
+)
+def test_variables_that_do_not_fit_are_named(variables, change, path):
+    given = changed(variables, *change)
+    layer = FlaxLayer(Net(), variables=given, name="probe")
+    with pytest.raises(ValueError, match=path) as error:
+        layer.build((None, 4))
+    assert "FlaxLayer 'probe'" in str(error.value)
+    assert f"`{'/'.join(change[:3])}`" in str(error.value)
+
+
+def test_an_unknown_parameter_is_named(variables):
+    given = changed(variables, "params", "Dense_0", "kernel", None)
+    given["params"]["Dense_1"] = {"kernel": np.ones((4, 3), np.float32)}
+    layer = FlaxLayer(Net(), variables=given)
+    with pytest.raises(ValueError, match="unexpected: `params/Dense_1/kernel`"):
+        layer(X)
+
+
+def test_a_collection_below_the_right_name_is_compared(variables):
+    # As it happens when the result of `init` is wrapped once more.
+    layer = FlaxLayer(Net(), variables={"params": dict(variables)})
+    with pytest.raises(ValueError, match="`params/params/Dense_0/kernel`"):
+        layer(X)
+
+
+# Inputs.
+
+
+def test_inputs_of_another_size_do_not_fit_the_weights():
+    layer = FlaxLayer(nn.Dense(3), name="probe")
+    layer(X)
+    with pytest.raises(ValueError, match="'probe'.*do not fit") as error:
+        layer(np.ones((2, 5), np.float32))
+    assert "(4, 3)" in str(error.value)
+    assert "(5, 3)" in str(error.value)
+
+
+def test_inputs_of_another_rank_name_both():
+    layer = JaxLayer(
+        lambda params, inputs: inputs @ params["w"],
+        lambda rng, inputs: {"w": jnp.ones((inputs.shape[-1], 2))},
+        name="probe",
+    )
+    layer(X)
+    with pytest.raises(ValueError, match="'probe' was built for") as error:
+        layer(np.float32(3))
+    assert "float32[2, 4]" in str(error.value)
+    assert "float32[]" in str(error.value)
+
+
+def test_inputs_of_another_dtype_name_both():
+    layer = FlaxLayer(Embedding(), name="probe")
+    layer(np.zeros((2, 5), np.int32))
+    with pytest.raises(ValueError, match="'probe' was built for") as error:
+        layer(np.zeros((2, 5), np.float32))
+    assert "int32[2, 5]" in str(error.value)
+    assert "float32[2, 5]" in str(error.value)
+
+
+def test_inputs_of_another_structure_name_both():
+    layer = JaxLayer(
+        lambda params, inputs: inputs["a"] * params,
+        lambda inputs: jnp.ones(()),
+        name="probe",
+    )
+    layer({"a": X})
+    with pytest.raises(ValueError, match="'probe' was built for.*'a'"):
+        layer({"b": X})
+
+
+def test_a_shape_alone_is_taken_for_floats_and_said_so():
+    layer = FlaxLayer(Embedding(), name="probe")
+    with pytest.raises(ValueError, match="'probe'.*shape alone") as error:
+        layer.build((None, 5))
+    assert "inputs_spec=" in str(error.value)
+    assert not layer.built
+
+
+def test_inputs_that_do_not_match_their_spec_are_refused():
+    spec = jax.ShapeDtypeStruct((2, 5), np.int32)
+    layer = FlaxLayer(Embedding(), inputs_spec=spec, name="probe")
+    with pytest.raises(ValueError, match="'probe'.*`inputs_spec`") as error:
+        layer(np.zeros((2, 5, 1), np.int32))
+    assert "int32[2, 5]" in str(error.value)
+    assert "int32[2, 5, 1]" in str(error.value)
+
+
+def test_a_weight_that_needs_an_unknown_dimension_is_named():
+    layer = JaxLayer(
+        lambda params, inputs: inputs + params["table"],
+        lambda inputs: {"table": jnp.ones(inputs.shape[1:])},
+        name="probe",
+    )
+    with pytest.raises(ValueError, match="'probe'.*`params/table`") as error:
+        layer(keras.Input((None, 3)))
+    assert "inputs_spec=" in str(error.value)
+
+
+# Random streams.
+
+
+def test_a_missing_stream_is_named_with_its_argument():
+    layer = FlaxLayer(Noise(), name="probe")
+    with pytest.raises(ValueError, match="'probe'.*`rngs=`") as error:
+        layer(X, training=True)
+    assert "noise" in str(error.value)
+    assert "'dropout': 'training'" in str(error.value)
+
+
+def test_a_stream_missing_at_inference_is_named():
+    class Always(nn.Module):
+        def __call__(self, inputs):
+            return jax.random.normal(self.make_rng("noise"), inputs.shape)
+
+    layer = FlaxLayer(Always(), rngs=("noise",))
+    with pytest.raises(ValueError, match="'always'|\"always\""):
+        layer(X)
+
+
+@pytest.mark.parametrize(
+    ("rngs", "error"),
+    [
+        ("noise", TypeError),
+        (3, TypeError),
+        ((1,), TypeError),
+        (("a", "a"), ValueError),
+        ({"a": "sometimes"}, ValueError),
+    ],
+)
+def test_bad_streams_are_refused(rngs, error):
+    with pytest.raises(error, match="probe.*`rngs"):
+        FlaxLayer(Net(), rngs=rngs, name="probe")
+
+
+@pytest.mark.parametrize(
+    ("seed", "error"),
+    [
+        (-1, ValueError),
+        (2**32, ValueError),
+        (1.5, TypeError),
+        ("7", TypeError),
+        (np.zeros(3, np.uint32), TypeError),
+        (jax.random.key(0, impl="rbg"), TypeError),
+    ],
+)
+@pytest.mark.parametrize("cls", [FlaxLayer, JaxLayer])
+def test_a_bad_seed_is_refused(cls, seed, error):
+    model = Net() if cls is FlaxLayer else (lambda inputs: inputs)
+    with pytest.raises(error, match=f"{cls.__name__} '?probe'?: `seed`"):
+        cls(model, seed=seed, name="probe")
+
+
+@pytest.mark.parametrize("kernels", ["fast", None, 1])
+def test_an_unknown_kernels_policy_is_refused(kernels):
+    with pytest.raises(
+        (ValueError, TypeError), match="native.*reference|reference.*native"
+    ):
+        JaxLayer(lambda inputs: inputs, kernels=kernels)
+
+
+# The state a model returns.
+
+
+def test_returned_state_of_another_structure_names_the_path():
+    layer = JaxLayer(
+        lambda params, state, inputs: (inputs, {"b": state["a"]}),
+        params={},
+        state={"a": 0.0},
+        name="probe",
+    )
+    with pytest.raises(ValueError, match="'probe'.*`state/a`.*`state/b`"):
+        layer(X)
+    assert float(layer.state["a"].value) == 0.0
+
+
+def test_a_collection_that_appears_in_a_call_is_named():
+    class Growing(nn.Module):
+        @nn.compact
+        def __call__(self, inputs, training=False):
+            if not self.is_initializing() and training:
+                self.variable("cache", "last", lambda: inputs)
+            return nn.Dense(2)(inputs)
+
+    layer = FlaxLayer(Growing(), name="probe")
+    layer(X)
+    with pytest.raises(ValueError, match="'probe'.*unexpected: `cache/last`"):
+        layer(X, training=True)
+
+
+# Weights that are set.
+
+
+def test_set_weights_of_wrong_shapes_changes_nothing(variables):
+    layer = FlaxLayer(Net(), variables=variables, name="probe")
+    before = values(layer)
+    good = [np.zeros(w.shape, np.float32) for w in layer.weights]
+    for bad in (good[:-1], [*good[:-1], np.zeros(7)], [np.zeros(2), *good]):
+        with pytest.raises(ValueError, match="'probe': `set_weights`"):
+            layer.set_weights(bad)
+        assert_unchanged(layer, before)
+    layer.set_weights(good)
+    assert not np.any(layer.params["params"]["Dense_0"]["kernel"].value)
+
+
+# Configurations that are not ours.
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"module": None},
+        {"module": {"type": "unknown"}},
+        {"method": "_private"},
+        {"seed": "7"},
+        {"inputs_spec": 3},
+    ],
+)
+def test_a_damaged_config_is_refused_with_the_layers_name(change):
+    config = FlaxLayer(Net(), name="probe").get_config()
+    json.dumps(config)  # What is written is JSON.
+    with pytest.raises(ValueError, match="'probe'"):
+        FlaxLayer.from_config({**config, **change})
+
+
+def test_an_error_of_the_model_is_shown_as_it_is():
+    def call_fn(inputs):
+        raise ZeroDivisionError("of the model")
+
+    with pytest.raises(ZeroDivisionError, match="of the model"):
+        JaxLayer(call_fn)(X)
+
+
+def test_a_choice_by_value_is_explained_and_names_the_layer():
+    def call_fn(inputs):
+        return inputs if inputs.sum() > 0 else -inputs
+
+    with pytest.raises(TypeError, match="JaxLayer 'probe'.*[Tt]race"):
+        JaxLayer(call_fn, name="probe")(X)
