@@ -31,6 +31,8 @@ def pytest_test(name, srcs, deps = [], data = [], env = {}, **kwargs):
             "JAX_PLATFORMS": "cpu",
             "KERAS_BACKEND": "jax",
         } | env,
+        # Packages have their __init__.py files; none are made up.
+        legacy_create_init = 0,
         main = main,
         deps = deps + ["//third_party/py/pytest"],
         **kwargs
