@@ -32,7 +32,7 @@ def trained(shape, axes):
     layer = flaxlayer.FlaxLayer(Net(), seed=0)
     model = keras.Sequential([keras.Input((4,)), layer])
     model.compile("sgd", "mse")
-    losses = [float(model.train_on_batch(x, x)) for _ in range(3)]
+    losses = model.fit(x, x, epochs=3, verbose=0).history["loss"]
     return losses, layer.params["params"]["up"]["kernel"].value
 
 losses, kernel = trained((2, 2), (None, "model"))
