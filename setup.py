@@ -52,15 +52,6 @@ class BuildNative(build_ext.build_ext):
                 file=sys.stderr,
             )
 
-    def copy_extensions_to_source(self):
-        # Of an editable install without a compiler there is nothing to copy.
-        self.extensions = [
-            ext
-            for ext in self.extensions
-            if pathlib.Path(self.get_ext_fullpath(ext.name)).exists()
-        ]
-        super().copy_extensions_to_source()
-
 
 # A fresh folder for each build: a library left over from an earlier one must
 # not end up in a wheel, and `build` beside `BUILD` would be one file where
@@ -88,6 +79,7 @@ setuptools.setup(
             if sys.platform == "linux"
             else [],
             language="c++",
+            optional=True,  # an editable install copies it if it is there
         )
     ],
     options={"build": {"build_base": _build_base}},

@@ -276,7 +276,7 @@ class FlaxLayer(JaxLayer):
                     "The module asks for a random stream that the layer does "
                     "not give it. Declare it: `rngs=` takes the names of the "
                     'streams given in training, or a mapping such as {"noise": '
-                    f'"always"}}. Declared now: {dict(self._policies)}.'
+                    f'"always"}}. Declared now: {self._streams.policies}.'
                 )
             case (
                 flax.errors.ScopeParamShapeError()
@@ -292,10 +292,6 @@ class FlaxLayer(JaxLayer):
             case _:
                 return ValueError(f"{self._described}: {error}")
         return ValueError(f"{self._described}: {advice} Flax says: {error}")
-
-    @property
-    def _policies(self) -> Mapping[str, rng_streams.When]:
-        return self._streams.policies if self._streams else {}
 
     # Saving.
 

@@ -55,12 +55,12 @@ class Initialization:
         self._values: list[jax.Array] | None = None
         self.leaves: list[variable_tree.Leaf] = []
         self.treedef: Any = None
+        self._program: _Program | None = None
         try:
             self._program = self._trace(key_specs)
         except jax.errors.JAXTypeError:
             # The initialiser wants values where a trace has none: it may make
             # weights with NumPy. Then it has to run as it is, on placeholders.
-            self._program = None
             self._values = self._run()
 
     def _trace(self, key_specs: Any) -> "_Program":
@@ -121,13 +121,13 @@ class Initialization:
 
     def values(self) -> list[jax.Array]:
         """The array leaves; computed once."""
-        if self._values is None:
+        if self._values is None and self._program is not None:
             # Concrete values, even if the layer is built inside a trace.
             with jax.ensure_compile_time_eval():
                 self._values = self._program(
                     self._draw_keys(), self._placeholders
                 )
-        return self._values
+        return self._values or []
 
     def initializer(
         self, path: variable_tree.Path

@@ -42,7 +42,9 @@ def default_prng_impl() -> str:
     Needs the configuration option of that name, which is documented but has no
     accessor.
     """
-    return str(jax.config.jax_default_prng_impl)
+    # Options are added to the object when they are defined.
+    config: Any = jax.config
+    return str(config.jax_default_prng_impl)
 
 
 def is_staged(arrays: Any) -> bool:

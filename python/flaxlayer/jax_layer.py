@@ -107,12 +107,14 @@ class JaxLayer(ModelLayer):
             argument="call_fn",
             allowed=call_signature.CALL_FN_ARGUMENTS,
         )
-        self._init_arguments = init_fn and call_signature.of_model_function(
-            init_fn,
-            layer=where,
-            argument="init_fn",
-            allowed=call_signature.INIT_FN_ARGUMENTS,
-        )
+        self._init_arguments = call_signature.CallSignature((), 0)
+        if init_fn is not None:
+            self._init_arguments = call_signature.of_model_function(
+                init_fn,
+                layer=where,
+                argument="init_fn",
+                allowed=call_signature.INIT_FN_ARGUMENTS,
+            )
         self.call_fn = call_fn
         self.init_fn = init_fn
         nothing_given = init_fn is None and params is None and state is None
@@ -163,7 +165,9 @@ class JaxLayer(ModelLayer):
 
     def _init_model(self, rng: Any, inputs: Any) -> dict[str, Any]:
         arguments = {"rng": rng, "inputs": inputs, "training": True}
-        result = self._init_arguments.call(self.init_fn, arguments)
+        # Called only where there is one, see `_initializes`.
+        init_fn: Any = self.init_fn
+        result = self._init_arguments.call(init_fn, arguments)
         params, state = (
             self._pair("init_fn", result) if self._has_state else (result, None)
         )
@@ -185,15 +189,13 @@ class JaxLayer(ModelLayer):
     def _path_prefix(self, kind: str) -> variable_tree.Path:
         return (kind,)
 
-    def _make_streams(self) -> rng_streams.RngStreams | None:
-        if "rng" not in self._call_arguments:
-            return None
-        return rng_streams.RngStreams((_RNG,), base=_RNG, layer=self._described)
+    def _make_streams(self) -> rng_streams.RngStreams:
+        names = (_RNG,) if "rng" in self._call_arguments else ()
+        return rng_streams.RngStreams(names, base=_RNG, layer=self._described)
 
     def _init_streams(self) -> tuple[tuple[str, ...], str]:
-        takes_rng = self._init_arguments and "rng" in self._init_arguments
         # A key that nobody takes must not move Keras's global generator.
-        return ((_RNG,) if takes_rng else ()), _RNG
+        return ((_RNG,) if "rng" in self._init_arguments else ()), _RNG
 
     def _rng_argument(self, keys: dict[str, Any]) -> Any:
         return keys.get(_RNG)

@@ -83,11 +83,12 @@ class ModelLayer(WeightedLayer):
 
     def _forward(self, inputs: Any, *, training: bool, remat: bool) -> Any:
         mode = self._mode(training)
-        seed_state = self.seed_generator.state.value if mode.streams else None
+        # A model without random streams has no generator.
+        generator = self.seed_generator if mode.streams else None
         arrays = (
             self._params.values(),
             self._state.values(),
-            seed_state,
+            None if generator is None else generator.state.value,
             inputs,
         )
         # Inside a trace the model is called as it is, so that the program is
@@ -105,15 +106,14 @@ class ModelLayer(WeightedLayer):
             self._state.variables, new_state, strict=True
         ):
             variable.assign(value)
-        if mode.streams:
-            self.seed_generator.state.assign(next_seed)
+        if generator is not None:
+            generator.state.assign(next_seed)
         return outputs
 
     def _mode(self, training: bool) -> _Mode:
-        streams = self._streams.active(bool(training)) if self._streams else ()
         return _Mode(
             training=bool(training),
-            streams=streams,
+            streams=self._streams.active(bool(training)),
             key_impl=jax_compat.default_prng_impl(),
             kernel=dispatch.choose("rng_fold", dispatch.resolve(self.kernels)),
         )
@@ -145,18 +145,16 @@ class ModelLayer(WeightedLayer):
         inputs: Any,
     ) -> tuple[Any, Any, jax.Array | None]:
         """Draws the keys and calls the model on pytrees."""
-        keys: dict[str, jax.Array] = {}
-        if mode.streams:
-            keys, seed_state = self._streams.draw(
-                seed_state,
-                mode.streams,
-                key_impl=mode.key_impl,
-                kernel=mode.kernel,
-            )
+        keys, next_seed = self._streams.draw(
+            seed_state,
+            mode.streams,
+            key_impl=mode.key_impl,
+            kernel=mode.kernel,
+        )
         outputs, new_state = self._call_model(
             params, state, self._rng_argument(keys), inputs, mode.training
         )
-        return outputs, new_state, seed_state
+        return outputs, new_state, next_seed
 
     def _state_leaves(self, new_state: Any) -> list[jax.Array]:
         try:

@@ -70,16 +70,17 @@ class RngStreams:
 
     def draw(
         self,
-        seed_state: jax.Array,
+        seed_state: jax.Array | None,
         active: tuple[str, ...],
         *,
         key_impl: str,
         kernel: dispatch.Choice,
-    ) -> tuple[dict[str, jax.Array], jax.Array]:
+    ) -> tuple[dict[str, jax.Array], jax.Array | None]:
         """The keys of the active streams, and the seed state after them.
 
         Args:
-            seed_state: `uint32[2]`, the state of the layer's seed generator.
+            seed_state: `uint32[2]`, the state of the layer's seed generator;
+                may be `None` where no stream is active.
             active: names, from `active()`.
             key_impl: the PRNG implementation the model expects raw keys of.
             kernel: how the tags are folded.
@@ -88,7 +89,7 @@ class RngStreams:
             A raw key for each stream, `uint32[2]` for threefry; and the next
             `uint32[2]` state, the same one where no stream is active.
         """
-        if not active:
+        if seed_state is None or not active:
             return {}, seed_state
         folded = [name for name in active if name != self.base]
         tags = tuple(stream_tag(name) for name in folded)

@@ -77,7 +77,9 @@ class WeightedLayer(keras.layers.Layer):
         self._streams = self._make_streams()
         # Keras makes its state part of the variables that calls update.
         self.seed_generator = (
-            rng_streams.seed_generator(self._seed) if self._streams else None
+            rng_streams.seed_generator(self._seed)
+            if self._streams.policies
+            else None
         )
 
     # How the model is initialised, for subclasses to say.
@@ -99,8 +101,8 @@ class WeightedLayer(keras.layers.Layer):
         """What the paths of all leaves of `params` or `state` start with."""
         raise NotImplementedError
 
-    def _make_streams(self) -> rng_streams.RngStreams | None:
-        """The random streams of its calls, or `None` if it has none."""
+    def _make_streams(self) -> rng_streams.RngStreams:
+        """The random streams of its calls."""
         raise NotImplementedError
 
     def _init_streams(self) -> tuple[tuple[str, ...], str]:
@@ -211,8 +213,8 @@ class WeightedLayer(keras.layers.Layer):
             trainable=kind == "params",
             variable_dtype=self.variable_dtype,
             prefix=prefix,
-            initializer=init and init.initializer,
-            existing=existing and existing.by_path(),
+            initializer=None if init is None else init.initializer,
+            existing=None if existing is None else existing.by_path(),
         )
         # Keras makes weights of the variables it finds in an attribute.
         if kind == "params":

@@ -26,7 +26,11 @@ from flaxlayer.config.name_resolution import (
     registered_name,
 )
 from flaxlayer.config.plain_values import LEAVES, PLAIN, encode_spec
-from flaxlayer.config.public_names import initializer_call, is_class, is_function
+from flaxlayer.config.public_names import (
+    initializer_call,
+    is_class,
+    is_function,
+)
 
 Config = dict[str, Any]
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import keras
 
-from flaxlayer.keras_compat import in_safe_mode
 from flaxlayer.config.name_resolution import (
     FUNCTION,
     MODULE_CLASS,
@@ -23,6 +22,7 @@ from flaxlayer.config.name_resolution import (
     resolve,
 )
 from flaxlayer.config.public_names import is_class, public_object
+from flaxlayer.keras_compat import in_safe_mode
 
 # Where Keras keeps small objects a module may be configured with. Not layers
 # and models, some of which read files.

@@ -25,7 +25,6 @@ from typing import Any
 import flax.linen as nn
 import keras
 
-from flaxlayer.keras_compat import in_safe_mode
 from flaxlayer.config.public_names import (
     PUBLIC,
     is_class,
@@ -34,6 +33,7 @@ from flaxlayer.config.public_names import (
     public_name,
     public_object,
 )
+from flaxlayer.keras_compat import in_safe_mode
 
 
 def _is_callable_object(value: object) -> bool:
