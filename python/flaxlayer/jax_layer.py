@@ -25,8 +25,9 @@ class JaxLayer(ModelLayer):
 
     - `params`: the trainable parameters, a pytree of arrays;
     - `state`: the non-trainable state, a pytree of arrays;
-    - `rng`: in training a raw key as `jax.random.PRNGKey` makes them, another
-      one for each call; in inference `None`;
+    - `rng`: a raw key as `jax.random.PRNGKey` makes them, another one for each
+      call in training. In inference it is the key of the next training call,
+      or `None` if `call_fn` does not take `training`;
     - `inputs`: what the layer is called with, one array or a pytree of arrays;
     - `training`: `True` in training mode.
 
@@ -190,8 +191,19 @@ class JaxLayer(ModelLayer):
         return (kind,)
 
     def _make_streams(self) -> rng_streams.RngStreams:
-        names = (_RNG,) if "rng" in self._call_arguments else ()
-        return rng_streams.RngStreams(names, base=_RNG, layer=self._described)
+        streams: dict[str, rng_streams.When] = {}
+        if "rng" in self._call_arguments:
+            # To a model that does not take `training`, having a key is what
+            # says that it is in training mode.
+            takes_training = "training" in self._call_arguments
+            streams[_RNG] = "always" if takes_training else "training"
+        return rng_streams.RngStreams(
+            streams,
+            base=_RNG,
+            layer=self._described,
+            # Nor does the counter of Keras's own layer move in inference.
+            counts_inference=False,
+        )
 
     def _init_streams(self) -> tuple[tuple[str, ...], str]:
         # A key that nobody takes must not move Keras's global generator.

@@ -20,6 +20,7 @@ class _Mode(NamedTuple):
 
     training: bool
     streams: tuple[str, ...]
+    advances: bool
     key_impl: str
     kernel: dispatch.Choice
 
@@ -106,7 +107,7 @@ class ModelLayer(WeightedLayer):
             self._state.variables, new_state, strict=True
         ):
             variable.assign(value)
-        if generator is not None:
+        if generator is not None and mode.advances:
             generator.state.assign(next_seed)
         return outputs
 
@@ -114,6 +115,7 @@ class ModelLayer(WeightedLayer):
         return _Mode(
             training=bool(training),
             streams=self._streams.active(bool(training)),
+            advances=self._streams.advances(bool(training)),
             key_impl=jax_compat.default_prng_impl(),
             kernel=dispatch.choose("rng_fold", dispatch.resolve(self.kernels)),
         )

@@ -36,6 +36,8 @@ class RngStreams:
             from each name to `"training"` or `"always"`.
         base: the stream that gets the seed state itself.
         layer: how error messages call the layer.
+        counts_inference: whether inference calls that get keys advance the
+            counter, so that each has keys of its own.
 
     Raises:
         TypeError: `streams` is neither a sequence of names nor such a mapping.
@@ -49,9 +51,11 @@ class RngStreams:
         *,
         base: str,
         layer: str,
+        counts_inference: bool = True,
     ):
         policies = _policies(streams, layer)
         self.base = base
+        self.counts_inference = counts_inference
         self.policies = policies
         tags = {name: stream_tag(name) for name in policies}
         if len(set(tags.values())) < len(tags):
@@ -68,6 +72,12 @@ class RngStreams:
             if training or when == "always"
         )
 
+    def advances(self, training: bool) -> bool:
+        """Whether a call in this mode moves the counter."""
+        return bool(self.active(training)) and (
+            training or self.counts_inference
+        )
+
     def draw(
         self,
         seed_state: jax.Array | None,
@@ -76,7 +86,7 @@ class RngStreams:
         key_impl: str,
         kernel: dispatch.Choice,
     ) -> tuple[dict[str, jax.Array], jax.Array | None]:
-        """The keys of the active streams, and the seed state after them.
+        """The keys of the active streams, and the seed state of the next call.
 
         Args:
             seed_state: `uint32[2]`, the state of the layer's seed generator;

@@ -91,10 +91,18 @@ def test_rng_is_a_new_raw_key_in_each_training_call():
     assert not np.array_equal(first, second)
 
 
-def test_rng_is_none_in_inference():
+def test_rng_is_none_in_inference_for_a_model_that_lacks_training():
     layer = JaxLayer(noisy, seed=0)
     np.testing.assert_array_equal(layer(X), X)
     assert not np.array_equal(layer(X, training=True), X)
+
+
+def test_rng_in_inference_is_the_next_training_key_and_uses_none_up():
+    layer = JaxLayer(lambda rng, inputs, training: rng, seed=5)
+    first, second = layer(X), layer(X)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(layer(X, training=True), first)
+    assert not np.array_equal(layer(X), first)
 
 
 def test_a_model_without_rng_has_no_seed_to_save():
@@ -168,10 +176,9 @@ def test_several_inputs_and_keys_go_through_a_wrapper():
         return x
 
     def wrapper(params, rng, inputs, training):
-        rngs = None
-        if training:
-            dropout, noise = jax.random.split(rng)
-            rngs = {"dropout": dropout, "noise": noise}
+        # As in the documentation of Keras's layer: before asking for the mode.
+        dropout, noise = jax.random.split(rng)
+        rngs = {"dropout": dropout, "noise": noise}
         return model_fn(params, rngs, *inputs, not training)
 
     layer = JaxLayer(call_fn=wrapper, params=2.0, seed=0)
