@@ -11,7 +11,7 @@ X = np.linspace(-1.0, 1.0, 8, dtype=np.float32).reshape(2, 4)
 
 
 class Net(nn.Module):
-    """Batch statistics, dropout, and two ways to be called."""
+    """Batch statistics and dropout."""
 
     def setup(self):
         self.norm = nn.BatchNorm(momentum=0.5)
@@ -21,12 +21,6 @@ class Net(nn.Module):
     def __call__(self, inputs, training=False):
         x = self.norm(inputs, use_running_average=not training)
         return self.dense(self.drop(x, deterministic=not training))
-
-    def forward(self, first, second, deterministic):
-        return self(first + second, training=not deterministic)
-
-    def scaled(self, inputs, training):
-        return 2 * self(inputs, training)
 
 
 class Noise(nn.Module):

@@ -1,38 +1,21 @@
 """JaxLayer: seeds, and what an eager call costs."""
 
 import jax
-import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
 
 import flaxlayer
 from flaxlayer import JaxLayer
+from tests.python.jax_models import (
+    counting,
+    counting_init,
+    dense,
+    dense_init,
+    noisy,
+)
 
 X = np.linspace(-1.0, 1.0, 8, dtype=np.float32).reshape(2, 4)
-
-
-def dense_init(rng, inputs):
-    return {"dense": {"w": jax.random.normal(rng, (inputs.shape[-1], 3))}}
-
-
-def dense(params, inputs):
-    return inputs @ params["dense"]["w"]
-
-
-def counting_init(rng, inputs, training):
-    return dense_init(rng, inputs), {"calls": jnp.zeros((), jnp.int32)}
-
-
-def counting(params, state, inputs, training):
-    calls = state["calls"] + (1 if training else 0)
-    return dense(params, inputs), {"calls": calls}
-
-
-def noisy(rng, inputs):
-    if rng is None:
-        return inputs
-    return inputs + jax.random.normal(rng, inputs.shape)
 
 
 # Seeds.

@@ -1,60 +1,22 @@
 """Shapes, wrappers and freezing: what Keras asks of a single layer."""
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
 
 from flaxlayer import FlaxLayer, JaxLayer
-
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(16, 4)).astype(np.float32) + 1.0
-Y = X @ np.array([[1.0, 0], [0, 1], [1, 1], [0, 0]], np.float32)
-
-
-class Net(nn.Module):
-    """Has parameters, batch statistics and dropout."""
-
-    features: int = 2
-
-    @nn.compact
-    def __call__(self, inputs, training=False):
-        x = nn.BatchNorm(use_running_average=not training)(inputs)
-        x = nn.Dropout(0.1, deterministic=not training)(x)
-        return nn.Dense(self.features)(x)
-
-
-class Linear(nn.Module):
-    features: int = 2
-
-    @nn.compact
-    def __call__(self, inputs):
-        return nn.Dense(self.features)(inputs)
-
-
-class Embedding(nn.Module):
-    @nn.compact
-    def __call__(self, inputs):
-        return nn.Embed(10, 3)(inputs).mean(1)
-
-
-def values(layer):
-    return [np.array(v.value) for v in layer.variables]
-
-
-def same(a, b):
-    return all(np.array_equal(x, y) for x, y in zip(a, b, strict=True))
-
-
-def compiled(model, rate=0.05):
-    model.compile(keras.optimizers.SGD(rate), "mse")
-    return model
-
-
-def fit(model, x=X, y=Y, **kwargs):
-    return model.fit(x, y, batch_size=8, shuffle=False, verbose=0, **kwargs)
-
+from tests.python.keras_models import (
+    Embedding,
+    Linear,
+    Net,
+    X,
+    Y,
+    compiled,
+    fit,
+    same,
+    values,
+)
 
 # What a layer says about itself.
 
