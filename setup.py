@@ -18,6 +18,7 @@ from setuptools.command import build_ext
 
 _ROOT = pathlib.Path(__file__).parent
 _NOTE = "_native_unavailable.txt"
+_KERNELS = str(pathlib.Path("csrc", "kernels"))
 
 
 def _xla_ffi_include() -> str:
@@ -39,6 +40,17 @@ class BuildNative(build_ext.build_ext):
             import pybind11
 
             ext.include_dirs += [pybind11.get_include(), _xla_ffi_include()]
+            # Kernels for speed; the rest, which checks operands, for size.
+            kernels = [s for s in ext.sources if s.startswith(_KERNELS)]
+            ext.extra_objects += self.compiler.compile(
+                kernels,
+                output_dir=self.build_temp,
+                include_dirs=ext.include_dirs,
+                extra_postargs=[*ext.extra_compile_args, "-O2"],
+                depends=ext.depends,
+            )
+            ext.sources = [s for s in ext.sources if s not in kernels]
+            ext.extra_compile_args += ["-Os"]
             super().build_extension(ext)
         except Exception as error:  # whatever it is, pure JAX still works
             library.unlink(missing_ok=True)
@@ -71,7 +83,7 @@ setuptools.setup(
                 for path in _ROOT.glob("csrc/**/*.cc")
             ),
             include_dirs=["."],
-            extra_compile_args=["-std=c++17", "-O2", "-fvisibility=hidden"],
+            extra_compile_args=["-std=c++17", "-fvisibility=hidden"],
             extra_link_args=[
                 "-Wl,--version-script=tools/bazel/pyinit_only.lds",
                 "-Wl,--strip-all",

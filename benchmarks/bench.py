@@ -1,4 +1,4 @@
-"""Measures flaxlayer; `bench.py layers` is the whole-layer comparison."""
+"""Measures flaxlayer beside Keras's own layer, stock JAX and XLA."""
 
 import os
 
@@ -6,120 +6,224 @@ os.environ.setdefault("KERAS_BACKEND", "jax")  # Read by the import of keras.
 
 import argparse
 import dataclasses
-import json
+import functools
 import pathlib
 import sys
-import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-from benchmarks import interleave, layers, models, report
+from benchmarks import kernels, layers, models, report, threads, train
 
 _RESULTS = pathlib.Path(__file__).resolve().parent / "results"
-_TIMERS = {"wall": time.perf_counter, "processor": time.process_time}
+_FIGURE = _RESULTS.parents[1] / "docs" / "performance.svg"
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Runs the subcommand; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser(
+    parser.add_argument(
+        "--plot",
+        action="store_true",
+        help=f"draw the stored results, into {_FIGURE.name}, and measure "
+        "nothing",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    _add_layers(commands)
+    _add_train(commands)
+    _add_kernels(commands)
+    _add_hidden(commands)
+    arguments = parser.parse_args(argv)
+    if arguments.plot == (arguments.command is not None):
+        parser.error("either a command or --plot is needed")
+    if arguments.plot:
+        return _plot()
+    return arguments.run(arguments)
+
+
+def _add_layers(commands: Any) -> None:
+    command = _add(
+        commands,
         "layers",
-        help="build, first step, steps and calls, beside Keras's own layer and "
-        "a hand-written loop",
+        layers,
+        "build, first step, steps and calls in Keras, beside Keras's own layer "
+        "and a hand-written loop",
+        rounds=("rounds", "cold-rounds", "fit-rounds", "steps"),
+        section_name="model",
     )
-    command.set_defaults(run=_layers)
-    command.add_argument(
-        "--models",
-        nargs="+",
-        choices=models.WORKLOADS,
-        default=list(models.WORKLOADS),
-    )
-    command.add_argument("--cold-rounds", type=int, default=3)
-    command.add_argument("--rounds", type=int, default=30)
-    command.add_argument("--fit-rounds", type=int, default=15)
-    command.add_argument("--steps", type=int, default=32, help="of an epoch")
+    command.add_argument("--models", nargs="+", choices=layers.MODELS)
     command.add_argument(
         "--clock",
-        choices=_TIMERS,
-        default="wall",
+        choices=layers.TIMERS,
         help="`processor` counts the time of all threads of this process, and "
-        "not what other processes take; default: %(default)s",
+        "not what other processes take",
+    )
+
+
+def _add_train(commands: Any) -> None:
+    command = _add(
+        commands,
+        "train",
+        train,
+        "training steps, how they grow with the model, and memory",
+        rounds=(
+            "rounds",
+            "cold-rounds",
+            "growth-rounds",
+            "growth-cold-rounds",
+            "memory-rounds",
+        ),
+    )
+    command.add_argument("--models", nargs="+", choices=models.WORKLOADS)
+    command.add_argument("--parts", nargs="+", choices=train.PARTS)
+    command.add_argument(
+        "--sizes",
+        nargs="+",
+        type=int,
+        metavar="BLOCKS",
+        help="of the growing model, two or more",
+    )
+
+
+def _add_kernels(commands: Any) -> None:
+    command = _add(
+        commands,
+        "kernels",
+        kernels,
+        "each native kernel beside XLA, threads, and the package itself",
+        rounds=("rounds", "cold-rounds", "import-rounds"),
+    )
+    command.add_argument("--parts", nargs="+", choices=kernels.PARTS)
+
+
+def _add(
+    commands: Any,
+    name: str,
+    module: Any,
+    what: str,
+    *,
+    rounds: Iterable[str],
+    section_name: str = "table",
+) -> argparse.ArgumentParser:
+    """Adds a command whose module has `Settings`, `SMOKE`, `FLOORS`, `run`.
+
+    Options are named as fields of the settings, and not there if not given.
+    """
+    command = commands.add_parser(
+        name, help=what, argument_default=argparse.SUPPRESS
+    )
+    command.set_defaults(
+        run=functools.partial(_measure, module, name, section_name)
+    )
+    for option in rounds:
+        field = option.replace("-", "_")
+        command.add_argument(
+            f"--{option}",
+            type=int,
+            metavar="N",
+            help=f"default: {getattr(module.Settings(), field)}",
+        )
+    command.add_argument(
+        "--quick",
+        action="store_true",
+        default=False,
+        help="tiny settings, only to see that it runs",
     )
     command.add_argument(
         "--out",
         type=pathlib.Path,
-        default=_RESULTS,
-        help="where layers.json and layers.md go (default: %(default)s)",
+        default=None,
+        help=f"where {name}.json and {name}.md go (default: {_RESULTS}, or "
+        "nowhere if it is quick or only a part)",
     )
     command.add_argument(
         "--strict",
         action="store_true",
+        default=False,
         help="end with status 1 if a floor is missed",
     )
-    arguments = parser.parse_args()
-    return arguments.run(arguments)
+    return command
 
 
-def _layers(arguments: argparse.Namespace) -> int:
+def _measure(
+    module: Any, name: str, section_name: str, arguments: argparse.Namespace
+) -> int:
+    folder = arguments.out
+    whole = not {"models", "parts"} & vars(arguments).keys()
+    if folder is None and whole and not arguments.quick:
+        folder = _RESULTS
+    if arguments.quick and folder is not None and folder.resolve() == _RESULTS:
+        print("--quick does not write to where results are", file=sys.stderr)
+        return 2
     about = report.environment()
-    settings = {
-        "cold_rounds": arguments.cold_rounds,
-        "rounds": arguments.rounds,
-        "fit_rounds": arguments.fit_rounds,
-        "steps": arguments.steps,
+    settings = module.SMOKE if arguments.quick else module.Settings()
+    given = {
+        field.name: getattr(arguments, field.name)
+        for field in dataclasses.fields(settings)
+        if hasattr(arguments, field.name)
     }
-    times: dict[str, interleave.Times] = {}
-    for name in arguments.models:
-        times[name] = layers.run(
-            models.WORKLOADS[name],
-            **settings,
-            timer=_TIMERS[arguments.clock],
-            progress=lambda what, name=name: print(
-                f"measuring {name}: {what}", file=sys.stderr, flush=True
-            ),
-        )
-    checked = report.floors(times)
-    text = report.markdown(times, checked, about, arguments.clock)
-    print(text)
-    for measure, meaning in layers.MEASURES.items():
-        print(f"{measure}: {meaning}.")
-
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    (arguments.out / "layers.md").write_text(text, encoding="utf-8")
-    results = about | {
-        "settings": settings | {"clock": arguments.clock},
-        "floors": checked,
-        "models": {
-            name: {
-                measure: {
-                    variant: {
-                        "spread": dataclasses.asdict(
-                            interleave.Spread.of(seconds)
-                        ),
-                        "seconds": seconds,
-                    }
-                    for variant, seconds in by_variant.items()
-                }
-                for measure, by_variant in measures.items()
-            }
-            for name, measures in times.items()
-        },
-    }
-    (arguments.out / "layers.json").write_text(
-        json.dumps(_rounded(results), indent=1) + "\n", encoding="utf-8"
+    settings = dataclasses.replace(settings, **given)
+    found = report.Report(
+        about,
+        dataclasses.asdict(settings),
+        module.run(settings, _progress),
+        module.FLOORS,
+        section_name=section_name,
+        smoke=arguments.quick,
     )
-    missed = [floor for floor in checked if not floor["holds"]]
-    return 1 if arguments.strict and missed else 0
+    print(found.markdown())
+    if folder is not None:
+        found.write(folder, name)
+    return 1 if arguments.strict and found.missed else 0
 
 
-def _rounded(value: object) -> object:
-    """Numbers with six digits: the clock has no more to say."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return value
+def _progress(what: str) -> None:
+    print(f"measuring {what}", file=sys.stderr, flush=True)
+
+
+def _plot() -> int:
+    # Only this needs matplotlib.
+    from benchmarks import plot
+
+    try:
+        plot.write(_RESULTS, _FIGURE)
+    except (FileNotFoundError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(_FIGURE)
+    return 0
+
+
+def _add_hidden(commands: Any) -> None:
+    """The commands of the processes that `children` starts."""
+
+    def add(name: str, run: Callable[..., int], **arguments: Any) -> None:
+        command = commands.add_parser(name)
+        command.set_defaults(run=run)
+        for argument, options in arguments.items():
+            command.add_argument(argument, **options)
+
+    add(
+        "_memory",
+        _memory,
+        model={"choices": models.WORKLOADS},
+        subject={},
+        steps={"type": int},
+        blocks={"type": int, "nargs": "?"},
+    )
+    add("_words", _words, threads={"type": int})
+
+
+def _memory(arguments: argparse.Namespace) -> int:
+    peak = train.peak_memory(
+        arguments.model, arguments.subject, arguments.steps, arguments.blocks
+    )
+    print(peak)  # Which is JSON.
+    return 0
+
+
+def _words(arguments: argparse.Namespace) -> int:
+    threads.serve(arguments.threads)
+    return 0
 
 
 if __name__ == "__main__":

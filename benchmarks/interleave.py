@@ -8,12 +8,14 @@ What drifts is then in both, and the spread of the ratios says what is left.
 
 import dataclasses
 import gc
+import math
 import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+Timer = Callable[[], float]
 # Times one run of a variant: seconds by what was measured.
 Variant = Callable[[], Mapping[str, float]]
 # Seconds by measure and variant, an entry for each round.
@@ -48,12 +50,64 @@ class Spread:
 def clock(
     fn: Callable[..., Any],
     *args: Any,
-    timer: Callable[[], float] = time.perf_counter,
+    timer: Timer = time.perf_counter,
 ) -> float:
     """The seconds a call takes; the call has to wait for its results."""
     start = timer()
     fn(*args)
     return timer() - start
+
+
+def burst(
+    fn: Callable[[], Any], calls: int, *, timer: Timer = time.perf_counter
+) -> float:
+    """The seconds of one call, of several that are timed together.
+
+    The first call after another variant's finds the processor's caches filled
+    with that one's data, which is not what a program that makes only these
+    calls sees.
+    """
+
+    def several() -> None:
+        for _ in range(calls):
+            fn()
+
+    return clock(several, timer=timer) / calls
+
+
+def bursts(
+    measure: str,
+    fns: Mapping[str, Callable[[], Any]],
+    calls: int,
+    *,
+    timer: Timer = time.perf_counter,
+) -> dict[str, Variant]:
+    """For each function a variant that times a burst of it."""
+
+    def variant(fn: Callable[[], Any]) -> Variant:
+        return lambda: {measure: burst(fn, calls, timer=timer)}
+
+    return {name: variant(fn) for name, fn in fns.items()}
+
+
+def calls_within(
+    seconds: float,
+    fns: Mapping[str, Callable[[], Any]],
+    *,
+    most: int = 1000,
+    timer: Timer = time.perf_counter,
+) -> int:
+    """How many calls of the fastest of some functions take so long.
+
+    Each is called twice, and only the second call counts.
+    """
+    fastest = math.inf
+    for fn in fns.values():
+        fn()
+        fastest = min(fastest, clock(fn, timer=timer))
+    # A clock may be too coarse to see the call.
+    calls = math.ceil(seconds / max(fastest, 1e-9))
+    return max(1, min(calls, most))
 
 
 def measure(

@@ -6,19 +6,18 @@ written by hand with Flax and optax, jitted, with donated buffers. All train
 with Adam at its default settings on the mean cross entropy.
 """
 
+import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import keras
 import numpy as np
-import optax
 
-import flaxlayer
-from benchmarks import interleave, models, peer
-
-OURS, PEER, HAND = "flaxlayer", "keras", "hand-written"
+from benchmarks import interleave, loops, models
+from benchmarks.loops import HAND, OURS, PEER
+from benchmarks.report import Floor, Section
 
 BUILD = "build"
 FIRST_STEP = "first step"
@@ -44,27 +43,63 @@ MEASURES = {
     "compute",
 }
 
-# Measure, whose time is divided by whose, and what the ratio has to be.
-FLOORS: tuple[tuple[str, str, str, str, float], ...] = (
-    (CALL, PEER, OURS, ">=", 15.0),
-    (CALL_ONE, PEER, OURS, ">=", 15.0),
-    (FIT_STEP, OURS, HAND, "<=", 1.03),
-    (BUILD, PEER, OURS, ">=", 1.0),
+MODELS = (models.TRANSFORMER, models.RESNET)
+
+FLOORS = tuple(
+    Floor(model, *rest)
+    for model in MODELS
+    for rest in (
+        (CALL, PEER, OURS, ">=", 15.0),
+        (CALL_ONE, PEER, OURS, ">=", 15.0),
+        (FIT_STEP, OURS, HAND, "<=", 1.03),
+        (BUILD, PEER, OURS, ">=", 1.0),
+    )
 )
 
-Timer = Callable[[], float]
-
-# Steps and calls are timed several at a time: the first after another
-# subject's finds the caches filled with that one's weights, which is not what
-# a program that calls one model sees.
+# How many steps or calls are timed together.
 _BURST = 5
 
 
-class _Hand:
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is measured how often.
+
+    Attributes:
+        models: some of `MODELS`.
+        cold_rounds: how often a layer is built and takes its first step.
+        rounds: how often single steps and calls are timed.
+        fit_rounds: how often an epoch of `fit` is.
+        steps: how many an epoch has.
+        clock: which one; `"processor"` counts the time of all threads of this
+            process, and not what other processes take.
+        blocks: makes the models so many blocks long.
+    """
+
+    models: Sequence[str] = MODELS
+    cold_rounds: int = 3
+    rounds: int = 30
+    fit_rounds: int = 15
+    steps: int = 32
+    clock: str = "wall"
+    blocks: int | None = None
+
+
+SMOKE = Settings(cold_rounds=1, rounds=2, fit_rounds=2, steps=2, blocks=1)
+
+TIMERS: dict[str, interleave.Timer] = {
+    "wall": time.perf_counter,
+    "processor": time.process_time,
+}
+
+
+class Hand:
     """A training loop of Flax and optax, and nothing else."""
 
     def __init__(
-        self, workload: models.Workload, steps: int, timer: Timer
+        self,
+        workload: models.Workload,
+        steps: int = 1,
+        timer: interleave.Timer = time.perf_counter,
     ) -> None:
         self._module = workload.module
         self._timer = timer
@@ -73,94 +108,70 @@ class _Hand:
             zip(np.split(x, steps), np.split(y, steps), strict=True)
         )
         self._device_x = jax.device_put(self._batches[0][0])
-        self._one = self._device_x[:1]
-        self._state: Any = None
 
     def cold(self) -> Mapping[str, float]:
+        """Makes the variables and takes the first step."""
         jax.clear_caches()
-        x, y = self._batches[0]
 
         def build() -> None:
             # Under jax.jit this takes longer: it compiles for minutes.
-            self._variables = self._module.init(jax.random.PRNGKey(0), x[:1])
+            self._variables = self._module.init(
+                jax.random.PRNGKey(0), self._batches[0][0][:1]
+            )
             jax.block_until_ready(self._variables)
 
         def first() -> None:
-            self._step, self._state = self._loop(dict(self._variables))
-            self._run(x, y)
+            self._loop = loops.Loop.of_module(
+                self._module, self._variables, loops.Keys.split()
+            )
+            self._step()
 
         return {
             BUILD: interleave.clock(build, timer=self._timer),
             FIRST_STEP: interleave.clock(first, timer=self._timer),
         }
 
-    def _loop(self, variables: dict[str, Any]) -> tuple[Any, Any]:
-        def apply(params: Any, state: Any, key: Any, x: Any) -> Any:
-            return self._module.apply(
-                {"params": params, **state},
-                x,
-                training=True,
-                rngs={"dropout": key},
-                mutable=list(state),
-            )
-
-        params = jax.tree.map(lambda a: a.copy(), variables.pop("params"))
-        state = jax.tree.map(lambda a: a.copy(), variables)
-        return _training_loop(apply, params, state)
-
-    def _run(self, x: Any, y: Any) -> float:
-        self._state, loss = self._step(self._state, x, y)
-        return float(loss)
+    def _step(self) -> float:
+        return float(self._loop.step(*self._batches[0]))
 
     def _epoch(self) -> None:
-        state = self._state
-        for x, y in self._batches:
-            state, loss = self._step(state, x, y)
-        self._state = state
-        loss.block_until_ready()
+        losses = [self._loop.step(x, y) for x, y in self._batches]
+        losses[-1].block_until_ready()
 
-    def warm(self) -> dict[str, interleave.Variant]:
+    def warm(self) -> dict[str, Callable[[], Any]]:
+        """What is timed when all is compiled."""
         apply = jax.jit(self._module.apply)
-
-        def call(x: Any) -> None:
-            apply(self._variables, x).block_until_ready()
-
-        def step() -> None:
-            self._state, loss = self._step(self._state, *self._batches[0])
-            loss.block_until_ready()
-
-        time_of = _Clock(self._timer)
+        one = self._device_x[:1]
         return {
-            FIT_STEP: time_of(FIT_STEP, self._epoch, len(self._batches)),
-            TRAIN_ON_BATCH: time_of.burst(
-                TRAIN_ON_BATCH, lambda: self._run(*self._batches[0])
-            ),
-            OWN_LOOP: time_of.burst(OWN_LOOP, step),
-            CALL: time_of.burst(CALL, lambda: call(self._device_x)),
-            CALL_ONE: time_of.burst(CALL_ONE, lambda: call(self._one)),
+            FIT_STEP: self._epoch,
+            TRAIN_ON_BATCH: self._step,
+            OWN_LOOP: lambda: self._loop.wait_for_step(*self._batches[0]),
+            CALL: lambda: apply(
+                self._variables, self._device_x
+            ).block_until_ready(),
+            CALL_ONE: lambda: apply(self._variables, one).block_until_ready(),
         }
 
 
-class _InKeras:
+class InKeras:
     """A layer around the module, in a Keras model."""
 
     def __init__(
         self,
         make_layer: Callable[..., keras.layers.Layer],
         workload: models.Workload,
-        steps: int,
-        timer: Timer,
+        steps: int = 1,
+        timer: interleave.Timer = time.perf_counter,
     ) -> None:
         self._make_layer = make_layer
         self._workload = workload
         self._timer = timer
-        self._steps = steps
         self._data = workload.data(steps)
         self._first = tuple(a[: workload.batch] for a in self._data)
         self._device_x = jax.device_put(self._first[0])
-        self._one = self._device_x[:1]
 
     def cold(self) -> Mapping[str, float]:
+        """Builds the model and takes the first step."""
         jax.clear_caches()
 
         def build() -> None:
@@ -196,133 +207,77 @@ class _InKeras:
             verbose=0,
         )
 
-    def warm(self) -> dict[str, interleave.Variant]:
+    def warm(self) -> dict[str, Callable[[], Any]]:
+        """What is timed when all is compiled."""
         layer = self._model.layers[-1]
-
-        def call(x: Any) -> None:
-            layer(x).block_until_ready()
-
-        own = _OwnLoop(self._new_model().layers[-1], self._first)
-        time_of = _Clock(self._timer)
+        one = self._device_x[:1]
+        loop = loops.Loop.of_layer(self._new_model().layers[-1])
         return {
-            FIT_STEP: time_of(FIT_STEP, self._fit, self._steps),
-            TRAIN_ON_BATCH: time_of.burst(
-                TRAIN_ON_BATCH,
-                lambda: self._model.train_on_batch(*self._first),
-            ),
-            OWN_LOOP: time_of.burst(OWN_LOOP, own.step),
-            CALL: time_of.burst(CALL, lambda: call(self._device_x)),
-            CALL_ONE: time_of.burst(CALL_ONE, lambda: call(self._one)),
+            FIT_STEP: self._fit,
+            TRAIN_ON_BATCH: lambda: self._model.train_on_batch(*self._first),
+            OWN_LOOP: lambda: loop.wait_for_step(*self._first),
+            CALL: lambda: layer(self._device_x).block_until_ready(),
+            CALL_ONE: lambda: layer(one).block_until_ready(),
         }
-
-
-class _OwnLoop:
-    """The hand-written loop around a layer."""
-
-    def __init__(self, layer: keras.layers.Layer, batch: tuple[Any, ...]):
-        def apply(params: Any, state: Any, key: Any, x: Any) -> Any:
-            del key  # The layer has a seed of its own, in the state.
-            return layer.stateless_call(params, state, x, training=True)
-
-        params, state = (
-            [jax.numpy.array(v.value, copy=True) for v in variables]
-            for variables in (
-                layer.trainable_variables,
-                layer.non_trainable_variables,
-            )
-        )
-        self._step, self._state = _training_loop(apply, params, state)
-        self._batch = batch
-
-    def step(self) -> None:
-        self._state, loss = self._step(self._state, *self._batch)
-        loss.block_until_ready()
-
-
-def _training_loop(apply: Any, params: Any, state: Any) -> tuple[Any, Any]:
-    """A step function with donated buffers, and what it starts from."""
-    optimizer = optax.adam(1e-3)
-
-    def step(carried: Any, x: Any, y: Any) -> Any:
-        params, state, moments, key = carried
-        key, call_key = jax.random.split(key)
-
-        def loss_fn(params: Any) -> Any:
-            logits, new_state = apply(params, state, call_key, x)
-            losses = optax.softmax_cross_entropy_with_integer_labels(logits, y)
-            return losses.mean(), new_state
-
-        (loss, state), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-            params
-        )
-        updates, moments = optimizer.update(gradients, moments, params)
-        params = optax.apply_updates(params, updates)
-        return (params, state, moments, key), loss
-
-    carried = (params, state, optimizer.init(params), jax.random.PRNGKey(1))
-    return jax.jit(step, donate_argnums=0), carried
-
-
-class _Clock:
-    """Makes variants that time one measure each."""
-
-    def __init__(self, timer: Timer):
-        self._timer = timer
-
-    def __call__(
-        self, measure: str, fn: Callable[[], Any], steps: int = 1
-    ) -> interleave.Variant:
-        return lambda: {
-            measure: interleave.clock(fn, timer=self._timer) / steps
-        }
-
-    def burst(self, measure: str, fn: Callable[[], Any]) -> interleave.Variant:
-        def several() -> None:
-            for _ in range(_BURST):
-                fn()
-
-        return self(measure, several, _BURST)
 
 
 def run(
-    workload: models.Workload,
-    *,
-    cold_rounds: int,
-    rounds: int,
-    fit_rounds: int,
-    steps: int,
-    timer: Timer = time.perf_counter,
-    progress: Callable[[str], None] = lambda _: None,
-) -> interleave.Times:
-    """Takes all measures of one workload.
+    settings: Settings, progress: Callable[[str], None] = lambda _: None
+) -> dict[str, Section]:
+    """Takes all measures of the models that the settings name.
 
     Args:
-        workload: the model.
-        cold_rounds: how often a layer is built and takes its first step.
-        rounds: how often single steps and calls are timed.
-        fit_rounds: how often an epoch of `fit` is.
-        steps: how many an epoch has.
-        timer: `time.process_time` counts the processor's time instead.
+        settings: what is measured how often.
         progress: is told what is measured now.
     """
-    subjects: dict[str, _InKeras | _Hand] = {
-        OURS: _InKeras(flaxlayer.FlaxLayer, workload, steps, timer)
+    sections = {}
+    for name in settings.models:
+        workload = models.WORKLOADS[name]
+        sized = models.sized(name, settings.blocks)
+        times = _measured(
+            sized, settings, lambda what, name=name: progress(f"{name}: {what}")
+        )
+        others = [v for v in times[BUILD] if v != OURS]
+        sections[name] = Section(
+            workload.description, times, [(other, OURS) for other in others]
+        )
+    return sections
+
+
+def _measured(
+    workload: models.Workload,
+    settings: Settings,
+    progress: Callable[[str], None],
+) -> interleave.Times:
+    timer = TIMERS[settings.clock]
+    subjects: dict[str, InKeras | Hand] = {
+        name: InKeras(make, workload, settings.steps, timer)
+        for name, make in loops.layer_makers().items()
     }
-    if peer.unavailable_reason() is None:
-        subjects[PEER] = _InKeras(peer.flax_layer, workload, steps, timer)
-    subjects[HAND] = _Hand(workload, steps, timer)
+    subjects[HAND] = Hand(workload, settings.steps, timer)
 
     progress(f"{BUILD}, {FIRST_STEP}")
     times = interleave.measure(
         {name: subject.cold for name, subject in subjects.items()},
-        rounds=cold_rounds,
+        rounds=settings.cold_rounds,
     )
     warm = {name: subject.warm() for name, subject in subjects.items()}
     for measure in (FIT_STEP, TRAIN_ON_BATCH, OWN_LOOP, CALL, CALL_ONE):
         progress(measure)
+        fit = measure == FIT_STEP
+        variants = interleave.bursts(
+            measure,
+            {name: fns[measure] for name, fns in warm.items()},
+            1 if fit else _BURST,
+            timer=timer,
+        )
         times |= interleave.measure(
-            {name: variants[measure] for name, variants in warm.items()},
-            rounds=fit_rounds if measure == FIT_STEP else rounds,
+            variants,
+            rounds=settings.fit_rounds if fit else settings.rounds,
             warmup=2,
         )
+    times[FIT_STEP] = {
+        name: [epoch / settings.steps for epoch in epochs]
+        for name, epochs in times[FIT_STEP].items()
+    }
     return times

@@ -53,6 +53,24 @@ class Transformer(nn.Module):
         return nn.Dense(self.classes)(x.mean(1))
 
 
+class MLP(nn.Module):
+    """A deep stack of small dense layers, each with a dropout."""
+
+    blocks: int = 24
+    features: int = 64
+    dropout: float = 0.1
+    classes: int = 10
+
+    @nn.compact
+    def __call__(self, inputs: jax.Array, training: bool = False) -> jax.Array:
+        """Logits for `[batch, width]`."""
+        x = inputs
+        for _ in range(self.blocks):
+            x = nn.relu(nn.Dense(self.features)(x))
+            x = nn.Dropout(self.dropout, deterministic=not training)(x)
+        return nn.Dense(self.classes)(x)
+
+
 class ResNet(nn.Module):
     """A pre-activation residual network with batch normalisation."""
 
@@ -79,7 +97,7 @@ class Workload:
 
     Attributes:
         description: for the reports.
-        module: the model.
+        module: the model; it has a field `blocks`.
         shape: of one input, without the batch.
         batch: how many of them are in a step.
     """
@@ -96,16 +114,52 @@ class Workload:
         x = random.standard_normal((count, *self.shape), np.float32)
         return x, random.integers(0, 10, count).astype(np.int32)
 
+    def of_blocks(self, blocks: int) -> "Workload":
+        """The same with another number of blocks, and no description."""
+        return dataclasses.replace(
+            self, description="", module=self.module.clone(blocks=blocks)
+        )
+
+
+TRANSFORMER, RESNET = "transformer", "resnet"
 
 WORKLOADS = {
-    "transformer": Workload(
+    TRANSFORMER: Workload(
         "6 transformer blocks with dropout, d=64, length 32, batch 32",
         Transformer(),
         (32, 16),
     ),
-    "resnet": Workload(
+    "transformer-128": Workload(
+        "6 transformer blocks with dropout, d=128, length 64, batch 32",
+        Transformer(features=128),
+        (64, 16),
+    ),
+    "mlp-24x64": Workload(
+        "24 dense layers of 64 with dropout, batch 256", MLP(), (64,), 256
+    ),
+    "mlp-48x32": Workload(
+        "48 dense layers of 32 with dropout, batch 16",
+        MLP(blocks=48, features=32),
+        (32,),
+        16,
+    ),
+    RESNET: Workload(
         "8 residual blocks with batch norm, 16 channels, 16x16x3, batch 32",
         ResNet(),
         (16, 16, 3),
     ),
 }
+
+# Cheap for each block, so that there can be many.
+GROWING = Workload(
+    "transformer blocks with dropout, d=32, length 16, batch 8",
+    Transformer(features=32),
+    (16, 16),
+    8,
+)
+
+
+def sized(name: str, blocks: int | None) -> Workload:
+    """One of `WORKLOADS`, of so many blocks if that is said."""
+    workload = WORKLOADS[name]
+    return workload if blocks is None else workload.of_blocks(blocks)

@@ -1,17 +1,177 @@
 """Measurements as a JSON file and as tables in Markdown."""
 
+import dataclasses
 import datetime
 import importlib.metadata
+import json
+import operator
 import os
 import pathlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import flaxlayer
-from benchmarks import interleave, layers, models
+from benchmarks import interleave
 
 _PACKAGES = ("jax", "jaxlib", "flax", "keras", "numpy", "optax")
+_RELATIONS = {">=": operator.ge, "<=": operator.le}
+
+
+@dataclasses.dataclass(frozen=True)
+class Section:
+    """A table of what some variants took.
+
+    Attributes:
+        title: says what was measured, and on what.
+        values: by measure and variant, an entry for each round.
+        ratios: which variants are divided by which others, round by round.
+        unit: of the values. Seconds, `"s"`, are shown in what suits each row.
+        note: what has to be known to read it.
+    """
+
+    title: str
+    values: interleave.Times
+    ratios: Sequence[tuple[str, str]] = ()
+    unit: str = "s"
+    note: str = ""
+
+    @property
+    def variants(self) -> list[str]:
+        """Those of any of the measures."""
+        return list(dict.fromkeys(v for by in self.values.values() for v in by))
+
+
+@dataclasses.dataclass(frozen=True)
+class Floor:
+    """What one ratio, or one value, has to be.
+
+    Attributes:
+        section: the name of the section it is about.
+        measure: one of its measures.
+        above: the variant whose values are divided.
+        below: the one they are divided by; None for the values as they are.
+        relation: `">="` or `"<="`.
+        bound: what it has to be, on the median of the rounds.
+        aim: what it should be.
+    """
+
+    section: str
+    measure: str
+    above: str
+    below: str | None
+    relation: str
+    bound: float
+    aim: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """All that a command measured.
+
+    Attributes:
+        about: what `environment` returned before.
+        settings: how often, and of what size.
+        sections: the tables, by name.
+        floors: all there are; those of what was not measured do not count.
+        section_name: what a section is called in the table of floors.
+        smoke: whether it was run with tiny settings, only to see that it runs.
+    """
+
+    about: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    sections: Mapping[str, Section]
+    floors: Sequence[Floor]
+    section_name: str = "table"
+    smoke: bool = False
+
+    @property
+    def missed(self) -> bool:
+        """Whether a floor does not hold."""
+        return not all(floor["holds"] for floor in self.checked())
+
+    def checked(self) -> list[dict[str, Any]]:
+        """Each floor whose values were measured, and whether it holds."""
+        found = []
+        for floor in self.floors:
+            section = self.sections.get(floor.section)
+            values = section.values.get(floor.measure, {}) if section else {}
+            variants = {floor.above, floor.below} - {None}
+            if section is not None and variants <= values.keys():
+                found.append(_checked(floor, section.unit, values))
+        return found
+
+    def markdown(self) -> str:
+        """All of it as Markdown that can be read as it is, too."""
+        lines = [*self._heading(), ""]
+        for section in self.sections.values():
+            lines += [f"**{section.title}**", ""]
+            if section.note:
+                lines += [section.note, ""]
+            lines += _table(*_rows(section)) + [""]
+        checked = self.checked()
+        if checked:
+            lines += ["**Floors**, on the median ratio of all rounds", ""]
+            lines += _table(*_floor_rows(checked, self.section_name))
+        return "\n".join(lines).rstrip() + "\n"
+
+    def _heading(self) -> Iterable[str]:
+        if self.smoke:
+            yield (
+                "**A smoke run with tiny settings: what it says of speed means "
+                "nothing.**"
+            )
+            yield ""
+        kernels = described(self.about["kernels"])
+        machine = self.about["machine"]
+        yield f"{described(self.about['versions'])}; kernels: {kernels}."
+        yield (
+            f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, "
+            f"load {machine['load']} at the start; {self.about['date']}. Times "
+            f"are of the {self.settings.get('clock', 'wall')} clock: median "
+            "[quartiles]."
+        )
+        settings = {
+            name.replace("_", " "): value
+            for name, value in self.settings.items()
+        }
+        yield f"Settings: {described(settings)}."
+
+    def as_json(self) -> str:
+        """All of it with the value of every round."""
+        results = {
+            **self.about,
+            "settings": dict(self.settings),
+            "floors": self.checked(),
+            "sections": {
+                name: {
+                    "title": section.title,
+                    "unit": section.unit,
+                    "measures": {
+                        measure: {
+                            variant: {
+                                "spread": dataclasses.asdict(
+                                    interleave.Spread.of(values)
+                                ),
+                                "values": values,
+                            }
+                            for variant, values in by_variant.items()
+                        }
+                        for measure, by_variant in section.values.items()
+                    },
+                }
+                for name, section in self.sections.items()
+            },
+        }
+        return json.dumps(_rounded(results), indent=1) + "\n"
+
+    def write(self, folder: pathlib.Path, name: str) -> None:
+        """Writes both forms, as `<name>.md` and `<name>.json`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        forms = {"md": self.markdown(), "json": self.as_json()}
+        for ending, text in forms.items():
+            path = folder / f"{name}.{ending}"
+            path.write_text(text, encoding="utf-8")
 
 
 def environment() -> dict[str, Any]:
@@ -35,6 +195,21 @@ def environment() -> dict[str, Any]:
     }
 
 
+def described(values: Mapping[str, Any]) -> str:
+    """Names with their values, as part of a sentence."""
+
+    def text(value: Any) -> str:
+        if isinstance(value, list | tuple):
+            return " ".join(map(str, value))
+        return str(value)
+
+    return ", ".join(
+        f"{name} {text(value)}"
+        for name, value in values.items()
+        if value is not None
+    )
+
+
 def _cpu_model() -> str:
     try:
         text = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8")
@@ -46,111 +221,126 @@ def _cpu_model() -> str:
     return platform.processor() or "unknown"
 
 
-def floors(times: Mapping[str, interleave.Times]) -> list[dict[str, Any]]:
-    """Each floor for each workload: the ratio, and whether it holds."""
-    found = []
-    for workload, measures in times.items():
-        for measure, above, below, relation, bound in layers.FLOORS:
-            by_variant = measures[measure]
-            if above not in by_variant or below not in by_variant:
-                continue
-            ratio = interleave.ratios(by_variant[above], by_variant[below])
-            holds = (
-                ratio.median >= bound
-                if relation == ">="
-                else ratio.median <= bound
-            )
-            found.append(
-                {
-                    "workload": workload,
-                    "measure": measure,
-                    "ratio": f"{above} / {below}",
-                    "median": ratio.median,
-                    "quartiles": [ratio.quarter, ratio.three_quarters],
-                    "floor": f"{relation} {bound:g}",
-                    "holds": holds,
-                }
-            )
+def _checked(
+    floor: Floor, unit: str, values: Mapping[str, Sequence[float]]
+) -> dict[str, Any]:
+    if floor.below is None:
+        spread = interleave.Spread.of(values[floor.above])
+        what, suffix = floor.above, f" {unit}" if unit else ""
+    else:
+        spread = interleave.ratios(values[floor.above], values[floor.below])
+        what, suffix = f"{floor.above} / {floor.below}", ""
+    holds = _RELATIONS[floor.relation]
+    found: dict[str, Any] = {
+        "section": floor.section,
+        "measure": floor.measure,
+        "ratio": what,
+        "median": spread.median,
+        "quartiles": [spread.quarter, spread.three_quarters],
+        "floor": f"{floor.relation} {floor.bound:.10g}{suffix}",
+        "holds": holds(spread.median, floor.bound),
+    }
+    if floor.aim is not None:
+        found["aim"] = f"{floor.relation} {floor.aim:.10g}{suffix}"
+        found["aim_met"] = holds(spread.median, floor.aim)
     return found
 
 
-def markdown(
-    times: Mapping[str, interleave.Times],
-    checked: Sequence[Mapping[str, Any]],
-    about: Mapping[str, Any],
-    clock: str,
-) -> str:
-    """All of it as Markdown that can be read as it is, too."""
-    versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
-    kernels = ", ".join(f"{k} {v}" for k, v in about["kernels"].items())
-    machine = about["machine"]
-    lines = [
-        f"{versions}; kernels: {kernels}.",
-        f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, "
-        f"load {machine['load']} at the start; {about['date']}. Times are of "
-        f"the {clock} clock: median [quartiles].",
-        "",
-    ]
-    for workload, measures in times.items():
-        lines += [f"**{models.WORKLOADS[workload].description}**", ""]
-        lines += _table(*_rows(measures)) + [""]
-    lines += ["**Floors**, on the median ratio of all rounds", ""]
-    lines += _table(
-        ["model", "measure", "ratio", "floor", "measured", ""],
+def _floor_rows(
+    checked: Sequence[Mapping[str, Any]], section_name: str
+) -> tuple[list[str], list[list[str]]]:
+    # A column of aims only where there are some.
+    aims = any("aim" in floor for floor in checked)
+    header = [section_name, "measure", "ratio", "floor", "measured", ""]
+    rows = [
         [
-            [
-                floor["workload"],
-                floor["measure"],
-                floor["ratio"],
-                floor["floor"],
-                # One digit more, or 1.034 would be said to pass.
-                _between(floor["median"], *floor["quartiles"], digits=4),
-                "pass" if floor["holds"] else "MISS",
-            ]
-            for floor in checked
-        ],
-    )
-    return "\n".join(lines) + "\n"
+            floor["section"],
+            floor["measure"],
+            floor["ratio"],
+            floor["floor"],
+            # One digit more, or 1.034 would be said to pass.
+            _between(floor["median"], *floor["quartiles"], digits=4),
+            _verdict(floor),
+        ]
+        for floor in checked
+    ]
+    if aims:
+        header.insert(4, "aim")
+        for row, floor in zip(rows, checked, strict=True):
+            row.insert(4, floor.get("aim", ""))
+    return header, rows
 
 
-def _rows(measures: interleave.Times) -> tuple[list[str], list[list[str]]]:
-    variants = list(measures[layers.BUILD])
-    others = [name for name in variants if name != layers.OURS]
-    header = ["measure", *variants, *(f"{o} / {layers.OURS}" for o in others)]
+def _verdict(floor: Mapping[str, Any]) -> str:
+    if not floor["holds"]:
+        return "MISS"
+    if "aim" not in floor:
+        return "pass"
+    return "pass, aim met" if floor["aim_met"] else "pass, aim missed"
+
+
+def _rows(section: Section) -> tuple[list[str], list[list[str]]]:
+    variants = section.variants
+    header = [
+        "measure",
+        *variants,
+        *(f"{above} / {below}" for above, below in section.ratios),
+    ]
     rows = []
-    for measure, by_variant in measures.items():
-        scale, unit = (
-            (1, "s")
-            if measure in (layers.BUILD, layers.FIRST_STEP)
-            else (1e3, "ms")
-        )
-        row = [f"{measure}, {unit}"]
+    for measure, by_variant in section.values.items():
+        spreads = {
+            name: interleave.Spread.of(values)
+            for name, values in by_variant.items()
+        }
+        scale, unit = _scale(section.unit, spreads.values())
+        row = [f"{measure}, {unit}" if unit else measure]
         for name in variants:
-            spread = interleave.Spread.of(
-                [seconds * scale for seconds in by_variant[name]]
+            spread = spreads.get(name)
+            row.append("" if spread is None else _spread(spread, scale))
+        for above, below in section.ratios:
+            both = {above, below} <= by_variant.keys()
+            row.append(
+                _spread(interleave.ratios(by_variant[above], by_variant[below]))
+                if both
+                else ""
             )
-            row.append(_spread(spread))
-        for name in others:
-            ratio = interleave.ratios(by_variant[name], by_variant[layers.OURS])
-            row.append(_spread(ratio))
         rows.append(row)
     return header, rows
 
 
-def _spread(spread: interleave.Spread) -> str:
-    return _between(spread.median, spread.quarter, spread.three_quarters)
+def _scale(
+    unit: str, spreads: Iterable[interleave.Spread]
+) -> tuple[float, str]:
+    """What values are multiplied by to be shown, and the unit they then are."""
+    if unit != "s":
+        return 1, unit
+    longest = max(spread.median for spread in spreads)
+    if longest >= 1:
+        return 1, "s"
+    return (1e3, "ms") if longest >= 1e-3 else (1e6, "µs")
+
+
+def _spread(spread: interleave.Spread, scale: float = 1) -> str:
+    return _between(
+        spread.median * scale,
+        spread.quarter * scale,
+        spread.three_quarters * scale,
+    )
 
 
 def _between(median: float, low: float, high: float, digits: int = 3) -> str:
-    median_text, low_text, high_text = (
-        _number(value, digits) for value in (median, low, high)
-    )
-    return f"{median_text} [{low_text}, {high_text}]"
+    middle, *ends = (_number(value, digits) for value in (median, low, high))
+    # One round, or what every round finds the same, has no quartiles.
+    return middle if low == high else f"{middle} [{', '.join(ends)}]"
 
 
 def _number(value: float, digits: int) -> str:
     """So many digits, or all of those before the point."""
-    before = 1 if value < 10 else 2 if value < 100 else 3
+    if float(value).is_integer():
+        return f"{value:.0f}"
+    if abs(value) < 0.1:
+        return f"{value:.{digits - 1}g}"
+    before = 1 if abs(value) < 10 else 2 if abs(value) < 100 else 3
     return f"{value:.{max(0, digits - before)}f}"
 
 
@@ -167,3 +357,14 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
         + " |"
         for row in cells
     ]
+
+
+def _rounded(value: object) -> object:
+    """Numbers with six digits: the clock has no more to say."""
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_rounded(item) for item in value]
+    return value

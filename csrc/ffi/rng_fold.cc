@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <string>
 
-#include "csrc/kernels/rng_fold.h"
+#include "csrc/ffi/dimensions.h"
+#include "csrc/kernels/fold_in.h"
 #include "xla/ffi/api/ffi.h"
 
 namespace flaxlayer {
@@ -12,51 +13,42 @@ namespace {
 
 namespace ffi = ::xla::ffi;
 
-// For error messages only: nothing is allocated where the operands are right.
-std::string ShapeString(ffi::Span<const int64_t> dims) {
-  std::string text = "u32[";
-  for (size_t i = 0; i < dims.size(); ++i) {
-    if (i > 0) text += ",";
-    text += std::to_string(dims[i]);
-  }
-  return text + "]";
-}
-
 // The numbers of operands, results and attributes and their element types are
 // checked by the binding below before this function is called.
 ffi::Error RngFold(ffi::Buffer<ffi::U32> state, ffi::Span<const uint32_t> tags,
                    ffi::ResultBuffer<ffi::U32> keys) {
-  const ffi::Span<const int64_t> state_dims = state.dimensions();
-  const ffi::Span<const int64_t> keys_dims = keys->dimensions();
-
-  if (state_dims.size() == 0 || state_dims[state_dims.size() - 1] != 2) {
+  const Dimensions state_dims = state.dimensions();
+  const Dimensions keys_dims = keys->dimensions();
+  if (!AreKeys(state_dims)) {
     return ffi::Error::InvalidArgument(
         "flaxlayer_rng_fold: the state must be u32[..., 2], got " +
-        ShapeString(state_dims));
+        ShapeString("u32", state_dims));
   }
-  const size_t num_leading = state_dims.size() - 1;
-
   // The kernel writes as many words as the state and the tags ask for, so the
   // result has to have exactly the dimensions that follow from them.
-  bool keys_match =
-      keys_dims.size() == num_leading + 2 && keys_dims[num_leading] >= 0 &&
-      static_cast<size_t>(keys_dims[num_leading]) == tags.size() &&
-      keys_dims[num_leading + 1] == 2;
-  size_t num_states = 1;
-  for (size_t i = 0; keys_match && i < num_leading; ++i) {
-    keys_match = state_dims[i] >= 0 && keys_dims[i] == state_dims[i];
-    num_states *= static_cast<size_t>(state_dims[i]);
-  }
-  if (!keys_match) {
+  const size_t leading = state_dims.size() - 1;
+  size_t num_states = 0;
+  size_t num_words = 0;  // Only computed to see that it can be.
+  if (keys_dims.size() != leading + 2 ||
+      !BeginWithThoseOf(keys_dims, state_dims) || keys_dims[leading] < 0 ||
+      static_cast<size_t>(keys_dims[leading]) != tags.size() ||
+      keys_dims[leading + 1] != 2 ||
+      !Product(state_dims, 0, leading, &num_states) ||
+      !Product(keys_dims, 0, keys_dims.size(), &num_words)) {
     return ffi::Error::InvalidArgument(
-        "flaxlayer_rng_fold: for a state of " + ShapeString(state_dims) +
+        "flaxlayer_rng_fold: for a state of " + ShapeString("u32", state_dims) +
         " and " + std::to_string(tags.size()) +
         " tags the keys must be u32[..., " + std::to_string(tags.size()) +
-        ", 2] with the state's leading axes, got " + ShapeString(keys_dims));
+        ", 2] with the state's leading axes, got " +
+        ShapeString("u32", keys_dims));
   }
 
-  FoldStreams(state.typed_data(), num_states, tags.begin(), tags.size(),
-              keys->typed_data());
+  const uint32_t* words = state.typed_data();
+  uint32_t* out = keys->typed_data();
+  for (size_t i = 0; i < num_states; ++i) {
+    FoldIn({words[2 * i], words[2 * i + 1]}, tags.begin(), tags.size(),
+           out + 2 * i * tags.size());
+  }
   return ffi::Error::Success();
 }
 

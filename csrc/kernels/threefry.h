@@ -21,54 +21,44 @@ struct ThreefryBlock {
   uint32_t x1;
 };
 
-namespace internal {
+// The key schedule: twenty rounds, with a part of the key added before them and
+// after every fourth.
+//
+// ROUND(distance) and INJECT(to_x0, to_x1) say how these are done, to one block
+// or to vectors of them. A macro and not a template, since code for one
+// instruction set must not call a function that is compiled for another: it
+// would be inlined after its vectors have been taken apart, or not at all.
+// clang-format off
+#define FLAXLAYER_THREEFRY2X32(ROUND, INJECT, k0, k1, k2)       \
+  INJECT(k0, k1)                                                \
+  ROUND(13) ROUND(15) ROUND(26) ROUND(6)  INJECT(k1, k2 + 1)    \
+  ROUND(17) ROUND(29) ROUND(16) ROUND(24) INJECT(k2, k0 + 2)    \
+  ROUND(13) ROUND(15) ROUND(26) ROUND(6)  INJECT(k0, k1 + 3)    \
+  ROUND(17) ROUND(29) ROUND(16) ROUND(24) INJECT(k1, k2 + 4)    \
+  ROUND(13) ROUND(15) ROUND(26) ROUND(6)  INJECT(k2, k0 + 5)
+// clang-format on
 
-template <int kDistance>
-inline uint32_t RotateLeft(uint32_t x) {
-  static_assert(kDistance > 0 && kDistance < 32, "shift would be undefined");
-  return (x << kDistance) | (x >> (32 - kDistance));
-}
-
-template <int kDistance>
-inline void ThreefryRound(ThreefryBlock& block) {
-  block.x0 += block.x1;
-  block.x1 = RotateLeft<kDistance>(block.x1) ^ block.x0;
-}
-
-// Four rounds, then the key injection that follows them.
-template <int kR0, int kR1, int kR2, int kR3>
-inline void ThreefryRounds(ThreefryBlock& block, uint32_t inject0,
-                           uint32_t inject1) {
-  ThreefryRound<kR0>(block);
-  ThreefryRound<kR1>(block);
-  ThreefryRound<kR2>(block);
-  ThreefryRound<kR3>(block);
-  block.x0 += inject0;
-  block.x1 += inject1;
-}
-
-}  // namespace internal
+// The third word of the key schedule; the constant is Skein's C240, low word.
+#define FLAXLAYER_THREEFRY_PARITY(k0, k1) ((k0) ^ (k1) ^ 0x1BD11BDAu)
 
 // Encrypts the counter `block` under `key`.
-//
-// Defined here rather than in a source file of its own, because its callers are
-// loops over many blocks which the compiler can only vectorize when it sees the
-// body.
 inline ThreefryBlock Threefry2x32(ThreefryKey key, ThreefryBlock block) {
-  // The parity constant of the key schedule (Skein's C240, low word).
-  constexpr uint32_t kParity = 0x1BD11BDA;
   const uint32_t k0 = key.k0;
   const uint32_t k1 = key.k1;
-  const uint32_t k2 = k0 ^ k1 ^ kParity;
-
-  block.x0 += k0;
-  block.x1 += k1;
-  internal::ThreefryRounds<13, 15, 26, 6>(block, k1, k2 + 1);
-  internal::ThreefryRounds<17, 29, 16, 24>(block, k2, k0 + 2);
-  internal::ThreefryRounds<13, 15, 26, 6>(block, k0, k1 + 3);
-  internal::ThreefryRounds<17, 29, 16, 24>(block, k1, k2 + 4);
-  internal::ThreefryRounds<13, 15, 26, 6>(block, k2, k0 + 5);
-  return block;
+  const uint32_t k2 = FLAXLAYER_THREEFRY_PARITY(k0, k1);
+  uint32_t x0 = block.x0;
+  uint32_t x1 = block.x1;
+#define FLAXLAYER_ROUND(distance)                    \
+  x0 += x1;                                          \
+  x1 = (x1 << distance) | (x1 >> (32 - (distance))); \
+  x1 ^= x0;
+#define FLAXLAYER_INJECT(to_x0, to_x1) \
+  x0 += to_x0;                         \
+  x1 += to_x1;
+  FLAXLAYER_THREEFRY2X32(FLAXLAYER_ROUND, FLAXLAYER_INJECT, k0, k1, k2)
+#undef FLAXLAYER_ROUND
+#undef FLAXLAYER_INJECT
+  return {x0, x1};
 }
 
 }  // namespace flaxlayer

@@ -7,7 +7,12 @@
 
 #include <string>
 
+#include "csrc/ffi/fold_in.h"
+#include "csrc/ffi/random_mask.h"
+#include "csrc/ffi/random_words.h"
 #include "csrc/ffi/rng_fold.h"
+#include "csrc/ffi/state_merge.h"
+#include "csrc/kernels/instruction_set.h"
 #include "xla/ffi/api/c_api.h"
 
 namespace flaxlayer {
@@ -22,7 +27,14 @@ py::capsule HandlerCapsule(XLA_FFI_Handler* handler) {
 
 py::dict Registrations() {
   py::dict targets;
+  targets["flaxlayer_fold_in"] = HandlerCapsule(FlaxlayerFoldIn);
+  targets["flaxlayer_fold_in_random_mask"] =
+      HandlerCapsule(FlaxlayerFoldInRandomMask);
+  targets["flaxlayer_random_bits"] = HandlerCapsule(FlaxlayerRandomBits);
+  targets["flaxlayer_random_mask"] = HandlerCapsule(FlaxlayerRandomMask);
+  targets["flaxlayer_random_split"] = HandlerCapsule(FlaxlayerRandomSplit);
   targets["flaxlayer_rng_fold"] = HandlerCapsule(FlaxlayerRngFold);
+  targets["flaxlayer_state_merge"] = HandlerCapsule(FlaxlayerStateMerge);
   return targets;
 }
 
@@ -48,6 +60,7 @@ py::dict BuildInfo() {
   info["compiler"] = CompilerName();
   info["cpp_standard"] = kStandard;
   info["xla_ffi_api"] = py::make_tuple(XLA_FFI_API_MAJOR, XLA_FFI_API_MINOR);
+  info["instruction_set"] = InstructionSetName(BestInstructionSet());
   return info;
 }
 
@@ -60,5 +73,6 @@ PYBIND11_MODULE(_native, m) {
         "Custom call target name -> capsule of its CPU handler.");
   m.def("build_info", &flaxlayer::BuildInfo,
         "compiler (str), cpp_standard (int, the value of __cplusplus), "
-        "xla_ffi_api ((major, minor) of the headers built with).");
+        "xla_ffi_api ((major, minor) of the headers built with), "
+        "instruction_set (str, what the kernels use on this machine).");
 }

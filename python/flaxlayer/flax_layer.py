@@ -12,11 +12,15 @@ import keras
 from flaxlayer import (
     call_signature,
     initialization,
+    jax_compat,
+    key_form,
+    linen_dropout,
     rng_streams,
     variable_tree,
 )
 from flaxlayer.config import module_config
 from flaxlayer.jax_layer import JaxLayer
+from flaxlayer.model_layer import NonfiniteState
 from flaxlayer.ops import dispatch
 
 _PARAMS = "params"
@@ -88,6 +92,9 @@ class FlaxLayer(JaxLayer):
             threefry key, or `None` for a seed drawn by Keras. With `seed=7`
             the initial weights are those of `module.init(jax.random.key(7),
             inputs)`. It is saved.
+        nonfinite_state: what becomes of the state if a call would leave
+            anything in it that is not finite: `"propagate"` stores it all the
+            same, `"keep"` keeps the whole state as it was before the call.
         kernels: `"native"`, `"reference"`, or `"auto"` for what
             `flaxlayer.kernels` says.
         **kwargs: the arguments of every Keras layer, such as `name`, `dtype`
@@ -109,6 +116,7 @@ class FlaxLayer(JaxLayer):
         rngs: Sequence[str] | Mapping[str, rng_streams.When] = (_DROPOUT,),
         inputs_spec: Any = None,
         seed: Any = None,
+        nonfinite_state: NonfiniteState = "propagate",
         kernels: dispatch.Policy = "auto",
         **kwargs: Any,
     ):
@@ -131,6 +139,7 @@ class FlaxLayer(JaxLayer):
             state,
             seed,
             inputs_spec=inputs_spec,
+            nonfinite_state=nonfinite_state,
             kernels=kernels,
             **kwargs,
         )
@@ -142,14 +151,15 @@ class FlaxLayer(JaxLayer):
     ) -> tuple[Any, Any]:
         options = {"training": training} if self._takes_training else {}
         try:
-            outputs, new_state = self.module.apply(
-                {**(params or {}), **(state or {})},
-                inputs,
-                rngs=rng,
-                method=self.method,
-                mutable=flax.core.DenyList([_PARAMS]),
-                **options,
-            )
+            with linen_dropout.native_masks(rng):
+                outputs, new_state = self.module.apply(
+                    {**(params or {}), **(state or {})},
+                    inputs,
+                    rngs=rng,
+                    method=self.method,
+                    mutable=flax.core.DenyList([_PARAMS]),
+                    **options,
+                )
         except flax.errors.FlaxError as error:
             raise self._explained(error) from error
         return outputs, self._unboxed(dict(new_state))
@@ -183,6 +193,15 @@ class FlaxLayer(JaxLayer):
 
     def _rng_argument(self, keys: dict[str, Any]) -> dict[str, Any]:
         return keys
+
+    def _key_form(self, kernels: dispatch.Kernels) -> key_form.KeyForm:
+        # Linen folds module paths into keys and hands them on: it makes no
+        # difference to a module whether they are raw or typed.
+        return key_form.KeyForm(
+            jax_compat.default_prng_impl(),
+            typed=False,
+            kernel=kernels.threefry,
+        )
 
     def _init_streams(self) -> tuple[tuple[str, ...], str]:
         # In the order in which Keras's own layer draws these two.

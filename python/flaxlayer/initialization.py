@@ -5,7 +5,8 @@ building a layer needs, and the equations, from which everything that no weight
 depends on (the model's forward pass) is dropped. The rest is evaluated one
 equation at a time, as the untraced initialiser would have been: compiled as a
 whole it could round differently, and then the same seed would not give the
-same weights as stock JAX.
+same weights as stock JAX. What can be computed without compiling anything, to
+the same bits, is.
 """
 
 import dataclasses
@@ -15,7 +16,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from flaxlayer import input_specs, jax_compat, keras_compat, variable_tree
+from flaxlayer import (
+    exact_arithmetic,
+    input_specs,
+    jax_compat,
+    keras_compat,
+    variable_tree,
+)
 
 # (keys, inputs) -> a pytree of arrays and static leaves.
 InitFn = Callable[[Any, Any], Any]
@@ -166,7 +173,9 @@ class _Program:
             arguments += jax.tree_util.tree_leaves(placeholders())
         # Without the inputs `arguments` is shorter, and none of them is used.
         wanted = [a for a, use in zip(arguments, self._used) if use]  # noqa: B905
-        return jax_compat.eval_by_equation(self._jaxpr, wanted)
+        return jax_compat.eval_by_equation(
+            self._jaxpr, wanted, exact_arithmetic.evaluate
+        )
 
 
 def _arrays(leaves: list[variable_tree.Leaf]) -> list[jax.Array]:

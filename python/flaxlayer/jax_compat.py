@@ -4,13 +4,15 @@ Every function here says what it needs of JAX, and has a test that fails
 plainly when that goes away.
 """
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.extend
 import jax.numpy as jnp
+import numpy as np
 from jax.interpreters import partial_eval
 
 
@@ -83,31 +85,118 @@ def without_dead_code(jaxpr: Any) -> tuple[Any, list[bool]]:
     return jax.extend.core.ClosedJaxpr(reduced, jaxpr.consts), list(used)
 
 
-def eval_by_equation(jaxpr: Any, arguments: Sequence[Any]) -> list[Any]:
+def eval_by_equation(
+    jaxpr: Any,
+    arguments: Sequence[Any],
+    shortcut: Callable[[str, Mapping[str, Any], Sequence[Any]], Any],
+) -> list[Any]:
     """Runs a closed jaxpr one equation at a time, without compiling it whole.
 
-    Needs `jax.extend.core.jaxpr_as_fun`, which is public, to keep evaluating
-    equation by equation.
+    Needs equations to have a `primitive` with `get_bind_params`, `params`,
+    `invars`, `outvars` and the context they were traced in, `ctx.manager`:
+    `jax.extend.core.jaxpr_as_fun`, which is public, runs all of them.
+
+    Args:
+        jaxpr: what to run.
+        arguments: one for each of its inputs.
+        shortcut: is asked for each result first, with the name of the
+            primitive, its parameters and the operands; returns `None` where
+            the equation is to be run.
     """
-    return jax.extend.core.jaxpr_as_fun(jaxpr)(*arguments)
+    literal = jax.extend.core.Literal
+    values = dict(zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True))
+    values.update(zip(jaxpr.jaxpr.invars, arguments, strict=True))
+
+    def value_of(variable: Any) -> Any:
+        if isinstance(variable, literal):
+            return variable.val
+        return values[variable]
+
+    for equation in jaxpr.jaxpr.eqns:
+        operands = [value_of(variable) for variable in equation.invars]
+        result = shortcut(equation.primitive.name, equation.params, operands)
+        if result is not None:
+            (variable,) = equation.outvars
+            values[variable] = result
+            continue
+        # In older versions functions come apart from the other parameters.
+        parameters = equation.primitive.get_bind_params(equation.params)
+        functions, parameters = (
+            parameters if isinstance(parameters, tuple) else ((), parameters)
+        )
+        with equation.ctx.manager:
+            results = equation.primitive.bind(
+                *functions, *operands, **parameters
+            )
+        if not equation.primitive.multiple_results:
+            results = [results]
+        values.update(zip(equation.outvars, results, strict=True))
+    return [jnp.asarray(value_of(variable)) for variable in jaxpr.jaxpr.outvars]
 
 
-# Lowering: for the rules of the primitives in flaxlayer.ops.
+def threefry_partitionable() -> bool:
+    """Whether threefry words are laid out by their own index alone.
+
+    Needs the configuration option of that name, which is documented but has no
+    accessor; it is part of the key of `jax.jit`'s cache.
+    """
+    config: Any = jax.config
+    return bool(config.jax_threefry_partitionable)
 
 
-def result_aval(function: Callable[..., Any], *avals: Any) -> Any:
-    """The abstract value of `function`'s result, for an abstract evaluation.
+def x64() -> bool:
+    """Whether Python floats are 64 bits wide to JAX."""
+    config: Any = jax.config
+    return bool(config.jax_enable_x64)
+
+
+# Rules of the primitives in flaxlayer.ops.
+
+
+def jit_of_primitive(primitive: Any) -> Callable[..., Any]:
+    """A compiled function that binds a primitive with static parameters.
+
+    Args:
+        primitive: a `jax.extend.core.Primitive`.
+    """
+
+    @functools.cache
+    def with_parameters(**parameters: Any) -> Callable[..., Any]:
+        return jax.jit(functools.partial(primitive.bind, **parameters))
+
+    return lambda *operands, **parameters: with_parameters(**parameters)(
+        *operands
+    )
+
+
+def on_no_mesh(aval: Any) -> bool:
+    """Whether an abstract value says nothing of meshes or their axes.
+
+    Needs the `sharding` of abstract values to have a `mesh` that is `empty`.
+    Should they go away everything counts as on a mesh, which is slower to
+    trace and as correct.
+    """
+    mesh = getattr(getattr(aval, "sharding", None), "mesh", None)
+    return getattr(mesh, "empty", False)
+
+
+def aval_of(spec: jax.ShapeDtypeStruct) -> Any:
+    """The abstract value of an array on no mesh."""
+    return jax.core.ShapedArray(spec.shape, spec.dtype)
+
+
+def result_avals(function: Callable[..., Any], *avals: Any) -> list[Any]:
+    """The abstract values of a function's results, for abstract evaluations.
 
     Needs `jax.make_jaxpr` to accept abstract values as arguments and to carry
     their shardings and manual mesh axes over, for which `jax.ShapeDtypeStruct`
     has no place in older versions.
 
     Args:
-        function: has one array as its result.
+        function: has an array, or a list of them, as its result.
         avals: the abstract values of its arguments.
     """
-    (aval,) = jax.make_jaxpr(function)(*avals).out_avals
-    return aval
+    return list(jax.make_jaxpr(function)(*avals).out_avals)
 
 
 def lowering_for_export(ctx: Any) -> bool:
@@ -122,6 +211,22 @@ def lowering_for_export(ctx: Any) -> bool:
     """
     parameters = getattr(ctx.module_context, "lowering_parameters", None)
     return getattr(parameters, "for_export", True)
+
+
+def lowering_platforms(ctx: Any) -> tuple[str, ...]:
+    """The platforms a lowering rule is run for, several in some exports.
+
+    Needs `platforms` of the context, which says something in a branch for some
+    platforms only, and of the module context. Should they go away no platform
+    is known, and the reference is emitted.
+
+    Args:
+        ctx: what JAX passes to the lowering rule.
+    """
+    platforms = getattr(ctx, "platforms", None)
+    if platforms is None:
+        platforms = getattr(ctx.module_context, "platforms", ())
+    return tuple(platforms)
 
 
 def lowering_num_partitions(ctx: Any) -> int | None:
@@ -150,3 +255,42 @@ def lowering_num_partitions(ctx: Any) -> int | None:
     return math.prod(
         size for axis, size in mesh.shape.items() if axis not in manual_axes
     )
+
+
+def custom_call_operands(value: Any, target: str) -> Sequence[Any] | None:
+    """The operands of the custom call that a value comes from.
+
+    Needs lowering rules to be given MLIR values whose `owner` is the operation
+    or the block they come from, and custom calls to be `stablehlo` operations
+    with an attribute `call_target_name`. Should that go away no value is known
+    to come from a call.
+
+    Args:
+        value: an operand of the lowering rule that asks.
+        target: the name of the custom call.
+
+    Returns:
+        The operands, or None if it does not come from such a call.
+    """
+    operation: Any = getattr(value, "owner", None)
+    if getattr(operation, "name", None) != "stablehlo.custom_call":
+        return None
+    name = getattr(operation.attributes["call_target_name"], "value", None)
+    return tuple(operation.operands) if name == target else None
+
+
+def with_operands(ctx: Any, operands: Sequence[Any]) -> Any:
+    """A lowering context for other operands, which are on no mesh.
+
+    Needs `replace` of the context, its field `avals_in`, and the `type` of MLIR
+    values to have a `shape`.
+
+    Args:
+        ctx: what JAX passes to the lowering rule.
+        operands: MLIR values of unsigned 32-bit words.
+    """
+    avals = [
+        jax.core.ShapedArray(tuple(operand.type.shape), np.dtype(np.uint32))
+        for operand in operands
+    ]
+    return ctx.replace(avals_in=avals)

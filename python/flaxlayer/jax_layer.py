@@ -3,15 +3,18 @@
 from collections.abc import Callable
 from typing import Any
 
+import jax
 import keras
 
 from flaxlayer import (
     call_signature,
+    jax_compat,
+    key_form,
     rng_streams,
     variable_tree,
 )
 from flaxlayer.config import module_config
-from flaxlayer.model_layer import ModelLayer
+from flaxlayer.model_layer import ModelLayer, NonfiniteState
 from flaxlayer.ops import dispatch
 
 _RNG = "rng"
@@ -25,9 +28,10 @@ class JaxLayer(ModelLayer):
 
     - `params`: the trainable parameters, a pytree of arrays;
     - `state`: the non-trainable state, a pytree of arrays;
-    - `rng`: a raw key as `jax.random.PRNGKey` makes them, another one for each
-      call in training. In inference it is the key of the next training call,
-      or `None` if `call_fn` does not take `training`;
+    - `rng`: a raw key as `jax.random.PRNGKey` makes them, or a typed one if
+      `rng_impl` is given; another one for each call in training. In inference
+      it is the key of the next training call, or `None` if `call_fn` does not
+      take `training`;
     - `inputs`: what the layer is called with, one array or a pytree of arrays;
     - `training`: `True` in training mode.
 
@@ -39,9 +43,9 @@ class JaxLayer(ModelLayer):
     combination of shapes, dtypes and mode.
 
     `init_fn` makes the weights when the layer is built. It takes some of `rng`
-    (a raw key), `inputs` (placeholders with the shapes and dtypes of the
-    inputs) and `training` (always `True`), and returns the parameters, or a
-    tuple of parameters and state where `call_fn` takes a `state`.
+    (a key of the same form), `inputs` (placeholders with the shapes and dtypes
+    of the inputs) and `training` (always `True`), and returns the parameters,
+    or a tuple of parameters and state where `call_fn` takes a `state`.
 
     Array leaves and Python numbers become Keras variables named by their path,
     such as `jax_layer/params/dense/w`. Other leaves are handed to `call_fn` as
@@ -77,6 +81,13 @@ class JaxLayer(ModelLayer):
         inputs_spec: shapes and dtypes to build for, where Keras does not know
             them: a pytree, of the structure of the inputs, of
             `jax.ShapeDtypeStruct`s, `keras.KerasTensor`s or arrays.
+        rng_impl: the PRNG implementation of `rng`, as `jax.random.key` takes it
+            by name, such as `"threefry2x32"`; `rng` is a typed key then. The
+            words of threefry keys are computed by native kernels where
+            `kernels` allows it, and are the same ones.
+        nonfinite_state: what becomes of the state if a call would leave
+            anything in it that is not finite: `"propagate"` stores it all the
+            same, `"keep"` keeps the whole state as it was before the call.
         kernels: `"native"`, `"reference"`, or `"auto"` for what
             `flaxlayer.kernels` says.
         **kwargs: the arguments of every Keras layer, such as `name`, `dtype`
@@ -84,7 +95,8 @@ class JaxLayer(ModelLayer):
 
     Raises:
         TypeError: an argument is not of the type it should be.
-        ValueError: the Keras backend is not JAX; `call_fn` or `init_fn` lacks
+        ValueError: the Keras backend is not JAX; `rng_impl` names nothing JAX
+            knows; `call_fn` or `init_fn` lacks
             a required argument or has one that is not listed above; there is
             neither an `init_fn` nor values for what `call_fn` takes.
     """
@@ -98,6 +110,8 @@ class JaxLayer(ModelLayer):
         seed: Any = None,
         *,
         inputs_spec: Any = None,
+        rng_impl: str | None = None,
+        nonfinite_state: NonfiniteState = "propagate",
         kernels: dispatch.Policy = "auto",
         **kwargs: Any,
     ):
@@ -118,6 +132,7 @@ class JaxLayer(ModelLayer):
             )
         self.call_fn = call_fn
         self.init_fn = init_fn
+        self.rng_impl = _checked_impl(rng_impl, where)
         nothing_given = init_fn is None and params is None and state is None
         if nothing_given and self._takes_weights:
             raise ValueError(
@@ -131,6 +146,7 @@ class JaxLayer(ModelLayer):
             state=state,
             seed=seed,
             inputs_spec=inputs_spec,
+            nonfinite_state=nonfinite_state,
             kernels=kernels,
             **kwargs,
         )
@@ -212,6 +228,16 @@ class JaxLayer(ModelLayer):
     def _rng_argument(self, keys: dict[str, Any]) -> Any:
         return keys.get(_RNG)
 
+    def _key_form(self, kernels: dispatch.Kernels) -> key_form.KeyForm:
+        if self.rng_impl is None:
+            raw = dispatch.Choice("reference", reason="the model has raw keys")
+            return key_form.KeyForm(
+                jax_compat.default_prng_impl(), typed=False, kernel=raw
+            )
+        return key_form.KeyForm(
+            self.rng_impl, typed=True, kernel=kernels.threefry
+        )
+
     def _model_config(self) -> dict[str, Any]:
         where = self._described
         config = {
@@ -222,6 +248,8 @@ class JaxLayer(ModelLayer):
                 self.init_fn, where=f"{where}: `init_fn`"
             ),
         }
+        if self.rng_impl is not None:
+            config["rng_impl"] = self.rng_impl
         # Given weights cannot be made again by an initialiser: their shapes
         # are saved, and their values are in the weights file.
         for kind in sorted(self._given):
@@ -241,3 +269,22 @@ class JaxLayer(ModelLayer):
                 config[kind] = module_config.decode_tree(
                     config[kind], where=f"{where}: `{kind}`"
                 )
+
+
+def _checked_impl(impl: Any, where: str) -> str | None:
+    if impl is None:
+        return None
+    try:
+        jax.eval_shape(lambda: jax.random.key(0, impl=impl))
+    except Exception as error:
+        raise ValueError(
+            f"{where}: `rng_impl` must name a PRNG implementation of JAX, such "
+            f'as "threefry2x32". Received: {impl!r} ({error}).'
+        ) from error
+    if not isinstance(impl, str):
+        raise TypeError(
+            f"{where}: `rng_impl` must be the name of a PRNG implementation, "
+            f"which can be saved. Received: {impl!r} (of type "
+            f"{type(impl).__name__})."
+        )
+    return impl

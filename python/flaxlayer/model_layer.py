@@ -1,16 +1,24 @@
 """ModelLayer: calling a pure model from Keras."""
 
 import functools
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxlayer import input_specs, jax_compat, rng_streams, variable_tree
-from flaxlayer.ops import dispatch
+from flaxlayer import (
+    input_specs,
+    jax_compat,
+    key_form,
+    rng_streams,
+    variable_tree,
+)
+from flaxlayer.ops import dispatch, state_merge
 from flaxlayer.weighted_layer import WeightedLayer
+
+NonfiniteState = Literal["propagate", "keep"]
 
 _SEED_STATE = jax.ShapeDtypeStruct((2,), np.uint32)
 
@@ -21,8 +29,9 @@ class _Mode(NamedTuple):
     training: bool
     streams: tuple[str, ...]
     advances: bool
-    key_impl: str
-    kernel: dispatch.Choice
+    keys: key_form.KeyForm
+    kernels: dispatch.Kernels
+    guards_state: bool
 
 
 class ModelLayer(WeightedLayer):
@@ -35,14 +44,18 @@ class ModelLayer(WeightedLayer):
     are assigned.
 
     Args:
-        kernels: the `kernels` argument.
+        nonfinite_state: the `nonfinite_state` argument.
         **kwargs: the arguments of `WeightedLayer`.
     """
 
-    def __init__(self, *, kernels: dispatch.Policy, **kwargs: Any):
+    def __init__(self, *, nonfinite_state: NonfiniteState, **kwargs: Any):
         super().__init__(**kwargs)
-        dispatch.resolve(kernels)  # Raises if it is no policy.
-        self.kernels = kernels
+        if nonfinite_state not in get_args(NonfiniteState):
+            raise ValueError(
+                f"{self._described}: `nonfinite_state` must be one of "
+                f"{get_args(NonfiniteState)}. Received: {nonfinite_state!r}."
+            )
+        self.nonfinite_state: NonfiniteState = nonfinite_state
         self._compiled_apply = jax.jit(self._apply, static_argnums=0)
 
     # What the model is, for subclasses to say.
@@ -69,7 +82,8 @@ class ModelLayer(WeightedLayer):
 
         Args:
             inputs: an array or a pytree of arrays.
-            training: whether to call it in training mode.
+            training: whether to call it in training mode. Inside `jax.jit` it
+                may be a traced boolean: the program has both modes then.
 
         Returns:
             What the model returns.
@@ -83,7 +97,8 @@ class ModelLayer(WeightedLayer):
         return self._forward(inputs, training=training, remat=False)
 
     def _forward(self, inputs: Any, *, training: bool, remat: bool) -> Any:
-        mode = self._mode(training)
+        undecided = isinstance(training, jax.core.Tracer)
+        mode = self._mode(True if undecided else training)
         # A model without random streams has no generator.
         generator = self.seed_generator if mode.streams else None
         arrays = (
@@ -96,28 +111,35 @@ class ModelLayer(WeightedLayer):
         # the one a plain JAX loop would have; outside of one it is compiled.
         traced = jax_compat.is_staged(arrays)
         apply = self._apply if traced else self._compiled_apply
+        if undecided:
+            apply = functools.partial(self._apply_either, training)
         if remat:
             apply = jax.checkpoint(apply, static_argnums=0)
         try:
-            outputs, new_state, next_seed = apply(mode, *arrays)
+            outputs, new_state, next_seed = self._with_usable_keys(
+                lambda keys: apply(mode._replace(keys=keys), *arrays), mode.keys
+            )
         except Exception as error:
             self._explain(error, inputs)
             raise
         for variable, value in zip(
             self._state.variables, new_state, strict=True
         ):
-            variable.assign(value)
-        if generator is not None and mode.advances:
+            if value is not None:
+                variable.assign(value)
+        if generator is not None and next_seed is not None:
             generator.state.assign(next_seed)
         return outputs
 
     def _mode(self, training: bool) -> _Mode:
+        kernels, keys = self._choose_kernels()
         return _Mode(
             training=bool(training),
             streams=self._streams.active(bool(training)),
             advances=self._streams.advances(bool(training)),
-            key_impl=jax_compat.default_prng_impl(),
-            kernel=dispatch.choose("rng_fold", dispatch.resolve(self.kernels)),
+            keys=keys,
+            kernels=kernels,
+            guards_state=self.nonfinite_state == "keep",
         )
 
     def _apply(
@@ -127,8 +149,12 @@ class ModelLayer(WeightedLayer):
         state: list[jax.Array],
         seed_state: jax.Array | None,
         inputs: Any,
-    ) -> tuple[Any, list[jax.Array], jax.Array | None]:
-        """The layer as a pure function of arrays; `jax.jit` compiles this."""
+    ) -> tuple[Any, list[jax.Array | None], jax.Array | None]:
+        """The layer as a pure function of arrays; `jax.jit` compiles this.
+
+        Of the new state and the next seed, what stays as it was is `None`: it
+        need not be computed, copied or assigned.
+        """
         outputs, new_state, next_seed = self._run(
             mode,
             self._params.unflatten(params),
@@ -136,7 +162,56 @@ class ModelLayer(WeightedLayer):
             seed_state,
             inputs,
         )
-        return outputs, self._state_leaves(new_state), next_seed
+        changed = self._changed(mode, state, self._state_leaves(new_state))
+        return outputs, changed, next_seed if mode.advances else None
+
+    def _changed(
+        self,
+        mode: _Mode,
+        state: Sequence[jax.Array],
+        new_state: Sequence[jax.Array],
+    ) -> list[jax.Array | None]:
+        """What becomes of the state; `None` for what the model left alone."""
+        changed = [
+            i
+            for i, (old, new) in enumerate(zip(state, new_state, strict=True))
+            if new is not old
+        ]
+        merged = state_merge.merge(
+            [state[i] for i in changed],
+            [new_state[i] for i in changed],
+            kernel=mode.kernels.state_merge,
+            guard=mode.guards_state,
+        )
+        result: list[jax.Array | None] = [None] * len(state)
+        for i, value in zip(changed, merged, strict=True):
+            result[i] = value
+        return result
+
+    def _apply_either(
+        self, training: jax.Array, mode: _Mode, *arrays: Any
+    ) -> tuple[Any, list[jax.Array], jax.Array | None]:
+        """`_apply` for a traced `training`; `mode` is that of training."""
+
+        def branch(mode: _Mode, *arrays: Any) -> Any:
+            _, state, seed_state, _ = arrays
+            outputs, new_state, next_seed = self._apply(mode, *arrays)
+            # Both branches have to return all of it.
+            full_state = [
+                old if new is None else new
+                for old, new in zip(state, new_state, strict=True)
+            ]
+            seed_state = seed_state if next_seed is None else next_seed
+            return outputs, full_state, seed_state
+
+        return jax.lax.cond(
+            training,
+            functools.partial(branch, mode),
+            functools.partial(
+                branch, self._mode(False)._replace(keys=mode.keys)
+            ),
+            *arrays,
+        )
 
     def _run(
         self,
@@ -150,12 +225,14 @@ class ModelLayer(WeightedLayer):
         keys, next_seed = self._streams.draw(
             seed_state,
             mode.streams,
-            key_impl=mode.key_impl,
-            kernel=mode.kernel,
+            key_impl=mode.keys.impl,
+            kernel=mode.kernels.rng_fold,
         )
-        outputs, new_state = self._call_model(
+        keys = {name: mode.keys.given(key) for name, key in keys.items()}
+        result = self._call_model(
             params, state, self._rng_argument(keys), inputs, mode.training
         )
+        outputs, new_state = mode.keys.returned(result)
         return outputs, new_state, next_seed
 
     def _state_leaves(self, new_state: Any) -> list[jax.Array]:
@@ -217,8 +294,14 @@ class ModelLayer(WeightedLayer):
             specs = input_specs.refined(specs, self._inputs.declared)
         mode = self._mode(training)
         try:
-            return input_specs.output_specs(
-                functools.partial(self._abstract_outputs, mode), specs
+            return self._with_usable_keys(
+                lambda keys: input_specs.output_specs(
+                    functools.partial(
+                        self._abstract_outputs, mode._replace(keys=keys)
+                    ),
+                    specs,
+                ),
+                mode.keys,
             )
         except Exception as error:
             self._explain(error, specs)
@@ -234,8 +317,10 @@ class ModelLayer(WeightedLayer):
                 for tree in (self._params, self._state)
             )
             return self._apply(mode, params, state, seed_state, inputs)[0]
-        keys = zeros(self._rng_argument(self._init_key_specs()))
-        params, state = self._partition(self._init_model(keys, inputs))
+        keys = zeros(self._init_key_specs(mode.keys))
+        params, state = self._partition(
+            self._initialized(mode.keys, keys, inputs)
+        )
         if self.autocast:
             params = _cast_floating(params, self.compute_dtype)
         return self._run(mode, params, state, seed_state, inputs)[0]
@@ -259,6 +344,7 @@ class ModelLayer(WeightedLayer):
         config.update(self._model_config())
         config["seed"] = rng_streams.seed_to_config(self._seed)
         config["kernels"] = self.kernels
+        config["nonfinite_state"] = self.nonfinite_state
         if self._inputs.declared is not None:
             config["inputs_spec"] = input_specs.to_config(self._inputs.declared)
         return config

@@ -176,7 +176,12 @@ def seed_generator(seed: Seed) -> keras.random.SeedGenerator:
 
 
 def init_keys(
-    seed: Seed, streams: Sequence[str], *, base: str
+    seed: Seed,
+    streams: Sequence[str],
+    *,
+    base: str,
+    key_impl: str,
+    kernel: dispatch.Choice,
 ) -> dict[str, jax.Array]:
     """The keys that initialise a layer's weights.
 
@@ -189,9 +194,11 @@ def init_keys(
         seed: from `checked_seed`.
         streams: names, the base stream among them.
         base: the stream that gets the seed's own key.
+        key_impl: the PRNG implementation the model expects keys of.
+        kernel: how the tags are folded.
 
     Returns:
-        For each stream a raw key of the default PRNG implementation.
+        For each stream a raw key of that implementation.
     """
     if seed is None:
         keys = {name: keras_compat.draw_seed() for name in streams}
@@ -200,17 +207,15 @@ def init_keys(
         words = seed if isinstance(seed, np.ndarray) else [0, seed]
         data = jnp.array(words, jnp.uint32)
         tags = {n: stream_tag(n) for n in streams if n != base}
-        folds = rng_fold.reference(data, tuple(tags.values()))
+        folds = rng_fold.fold_streams(data, tuple(tags.values()), kernel=kernel)
         keys = {base: data, **dict(zip(tags, folds, strict=True))}
-    impl = jax_compat.default_prng_impl()
-    return {name: _as_key_of(keys[name], impl) for name in streams}
+    return {name: _as_key_of(keys[name], key_impl) for name in streams}
 
 
-def key_spec() -> jax.ShapeDtypeStruct:
-    """Shape and dtype of a raw key of the default PRNG implementation."""
-    impl = jax_compat.default_prng_impl()
+def key_spec(key_impl: str) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of a raw key of a PRNG implementation."""
     words = jax.ShapeDtypeStruct((2,), np.uint32)
-    return jax.eval_shape(lambda data: _as_key_of(data, impl), words)
+    return jax.eval_shape(lambda data: _as_key_of(data, key_impl), words)
 
 
 def seed_to_config(seed: Seed) -> Any:

@@ -175,7 +175,7 @@ class VariableTree:
         """The array leaves of `tree`, which must have this tree's structure.
 
         Dicts and `FrozenDict`s are the same thing here, as they are to Flax.
-        Values are cast to the dtype of their variable.
+        Values keep their dtype, which may be another than their variable's.
 
         Raises:
             StructureMismatch: paths are missing or unexpected, or a shape is
@@ -200,10 +200,7 @@ class VariableTree:
             for leaf in leaves
             if leaf.is_array
         ]
-        return [
-            jnp.asarray(value, variable.dtype)
-            for value, variable in zip(values, self.variables, strict=True)
-        ]
+        return [jnp.asarray(value) for value in values]
 
 
 def create(

@@ -1,6 +1,8 @@
 """WeightedLayer: the weights of a model as those of a Keras layer."""
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,10 +12,12 @@ import numpy as np
 from flaxlayer import (
     initialization,
     input_specs,
+    key_form,
     rng_streams,
     variable_tree,
     weight_files,
 )
+from flaxlayer.ops import dispatch
 
 _SEED_KEY = "seed_generator_state"
 
@@ -45,6 +49,7 @@ class WeightedLayer(keras.layers.Layer):
         state: the given state, or `None`.
         seed: the `seed` argument.
         inputs_spec: the `inputs_spec` argument.
+        kernels: the `kernels` argument.
         **kwargs: the arguments of every Keras layer.
     """
 
@@ -55,6 +60,7 @@ class WeightedLayer(keras.layers.Layer):
         state: Any,
         seed: Any,
         inputs_spec: Any,
+        kernels: dispatch.Policy,
         **kwargs: Any,
     ):
         if keras.backend.backend() != "jax":
@@ -64,6 +70,9 @@ class WeightedLayer(keras.layers.Layer):
                 'KERAS_BACKEND="jax" before the first import of keras.'
             )
         super().__init__(**kwargs)
+        dispatch.resolve(kernels)  # Raises if it is no policy.
+        self.kernels = kernels
+        self._takes_stock_keys_only = False
         self._inputs = _Inputs(declared=self._as_specs(inputs_spec))
         self._given = frozenset(
             name
@@ -110,8 +119,50 @@ class WeightedLayer(keras.layers.Layer):
         raise NotImplementedError
 
     def _rng_argument(self, keys: dict[str, Any]) -> Any:
-        """The keys of some streams in the form the model takes them."""
+        """The keys of some streams as the argument the model takes."""
         raise NotImplementedError
+
+    def _key_form(self, kernels: dispatch.Kernels) -> key_form.KeyForm:
+        """The form of the keys that the model takes."""
+        raise NotImplementedError
+
+    # Its randomness.
+
+    def _choose_kernels(self) -> tuple[dispatch.Kernels, key_form.KeyForm]:
+        kernels = dispatch.choose_all(dispatch.resolve(self.kernels))
+        keys = self._key_form(kernels)
+        return kernels, keys.stock() if self._takes_stock_keys_only else keys
+
+    def _with_usable_keys(
+        self, run: Callable[[key_form.KeyForm], Any], keys: key_form.KeyForm
+    ) -> Any:
+        """`run(keys)`; with JAX's own keys if the model cannot use native ones.
+
+        A model may depend on what is particular to the keys that it would have
+        been given: it may index raw ones, or mix them with others. It is not
+        asked what it does: if it fails it is run once more, without them, and
+        gets no native ones any more if that works.
+        """
+        try:
+            return run(keys)
+        except (FloatingPointError, jax.errors.JaxRuntimeError):
+            raise  # Of the values, not of the program.
+        except Exception:
+            if not keys.optional:
+                raise
+        # Outside of the handler: what is raised here is the model's own error,
+        # and has nothing to do with the keys.
+        result = run(keys.stock())
+        self._takes_stock_keys_only = True
+        return result
+
+    def _initialized(
+        self, form: key_form.KeyForm, raw_keys: dict[str, Any], inputs: Any
+    ) -> dict[str, Any]:
+        """What the model's initialiser makes of raw keys."""
+        keys = {name: form.given(key) for name, key in raw_keys.items()}
+        made = self._init_model(self._rng_argument(keys), inputs)
+        return form.returned(made)
 
     # Weights.
 
@@ -171,21 +222,32 @@ class WeightedLayer(keras.layers.Layer):
 
     def _initialization(self, specs: Any) -> initialization.Initialization:
         streams, base = self._init_streams()
+        kernels, keys = self._choose_kernels()
 
-        def draw_keys() -> Any:
-            keys = rng_streams.init_keys(self._seed, streams, base=base)
-            return self._rng_argument(keys)
+        def draw_keys() -> dict[str, jax.Array]:
+            return rng_streams.init_keys(
+                self._seed,
+                streams,
+                base=base,
+                key_impl=keys.impl,
+                kernel=kernels.rng_fold,
+            )
 
-        return initialization.Initialization(
-            self._init_model,
-            self._rng_argument(self._init_key_specs()),
-            draw_keys,
-            specs,
-        )
+        def initialize(form: key_form.KeyForm) -> initialization.Initialization:
+            return initialization.Initialization(
+                functools.partial(self._initialized, form),
+                self._init_key_specs(form),
+                draw_keys,
+                specs,
+            )
 
-    def _init_key_specs(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return self._with_usable_keys(initialize, keys)
+
+    def _init_key_specs(
+        self, form: key_form.KeyForm
+    ) -> dict[str, jax.ShapeDtypeStruct]:
         streams, _ = self._init_streams()
-        return dict.fromkeys(streams, rng_streams.key_spec())
+        return dict.fromkeys(streams, rng_streams.key_spec(form.impl))
 
     def _create_tree(
         self,

@@ -38,6 +38,50 @@ def test_the_clock_counts_the_call():
     assert (seconds, called) == (0.5, [1])
 
 
+def test_a_burst_is_the_time_of_one_call():
+    ticks = iter([3.0, 5.0])
+    called = []
+    seconds = interleave.burst(
+        lambda: called.append(1), 4, timer=lambda: next(ticks)
+    )
+    assert (seconds, called) == (0.5, [1] * 4)
+
+
+def test_bursts_are_variants():
+    log = []
+    ticks = iter(range(8))
+    variants = interleave.bursts(
+        "step",
+        {name: lambda name=name: log.append(name) for name in "ab"},
+        2,
+        timer=lambda: next(ticks),
+    )
+    times = interleave.measure(variants, rounds=2)
+    assert times == {"step": {"a": [0.5, 0.5], "b": [0.5, 0.5]}}
+    assert sorted(log) == ["a"] * 4 + ["b"] * 4
+
+
+@pytest.mark.parametrize(
+    ("seconds", "calls"), [(0.0, 1), (1.0, 1), (6.0, 3), (6.5, 4), (1e3, 50)]
+)
+def test_the_fastest_decides_how_many_calls_there_are(seconds, calls):
+    now = [0.0]
+
+    def takes(first, then):
+        durations = iter([first, then])
+
+        def fn():
+            now[0] += next(durations)
+
+        return fn
+
+    # The first call, which compiles, is not looked at.
+    fns = {"a": takes(9.0, 2.0), "b": takes(1.0, 3.0)}
+    assert calls == interleave.calls_within(
+        seconds, fns, most=50, timer=lambda: now[0]
+    )
+
+
 def recorder(log, name, *measures):
     def variant():
         log.append(name)

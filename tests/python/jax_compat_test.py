@@ -98,19 +98,33 @@ def test_only_manual_axes_are_left_out(manual, expected):
     assert jax_compat.lowering_num_partitions(context) == expected
 
 
-def test_result_aval():
+def test_result_avals():
     avals = []
-    primitive = Primitive("flaxlayer_test_result")
+    primitive = Primitive("flaxlayer_test_results")
+    primitive.multiple_results = True
 
     @primitive.def_abstract_eval
     def abstract_eval(x):
-        result = jax_compat.result_aval(functools.partial(jnp.sum, axis=1), x)
-        avals.append(result)
-        return result
+        avals.append(
+            jax_compat.result_avals(
+                lambda x: [jnp.sum(x, axis=1), x[0] > 0], x
+            )
+        )
+        return avals[-1]
 
-    result = jax.eval_shape(primitive.bind, X)
-    assert (result.shape, result.dtype) == ((4,), np.float32)
+    results = jax.eval_shape(primitive.bind, X)
+    assert [(result.shape, result.dtype) for result in results] == [
+        ((4,), np.float32),
+        ((2,), np.bool_),
+    ]
     assert len(avals) == 1
+
+
+def test_the_result_aval_of_a_function_of_one_array():
+    (aval,) = jax_compat.result_avals(
+        functools.partial(jnp.sum, axis=1), jax.core.ShapedArray((4, 2), "int8")
+    )
+    assert (aval.shape, aval.dtype) == ((4,), np.int32)
 
 
 @pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
@@ -190,6 +204,10 @@ def test_a_symbolic_dimension_is_at_least_what_is_said():
     assert size >= 2
 
 
+def no_shortcut(name, parameters, operands):
+    return None
+
+
 def test_dead_code_is_dropped_and_the_rest_computes_the_same():
     def function(a, b):
         unused = jnp.sin(b) @ jnp.cos(b).T  # noqa: F841
@@ -201,7 +219,7 @@ def test_dead_code_is_dropped_and_the_rest_computes_the_same():
     names = [equation.primitive.name for equation in reduced.jaxpr.eqns]
     assert "dot_general" in str(jaxpr)
     assert "dot_general" not in names
-    doubled, plus_one = jax_compat.eval_by_equation(reduced, [X])
+    doubled, plus_one = jax_compat.eval_by_equation(reduced, [X], no_shortcut)
     np.testing.assert_array_equal(doubled, 2 * X)
     np.testing.assert_array_equal(plus_one, X + 1)
 
@@ -214,5 +232,27 @@ def test_a_program_is_evaluated_equation_by_equation():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 4096)).astype(np.float32)
     jaxpr = jax.make_jaxpr(function)(x, y)
-    (result,) = jax_compat.eval_by_equation(jaxpr, [x, y])
+    (result,) = jax_compat.eval_by_equation(jaxpr, [x, y], no_shortcut)
     np.testing.assert_array_equal(result, function(x, y))  # NumPy rounds twice.
+
+
+def test_an_equation_may_be_replaced():
+    def function(x):
+        pair = jax.lax.cond(
+            x[0, 0] >= 0, lambda x: (x + 1, x), lambda x: (-x, x), x
+        )
+        return jnp.sin(pair[0]), jax.jit(jnp.sum)(pair[1]), 3.0
+
+    asked = []
+
+    def shortcut(name, parameters, operands):
+        asked.append(name)
+        return operands[0] * 100 if name == "sin" else None
+
+    jaxpr = jax.make_jaxpr(function)(X)
+    results = jax_compat.eval_by_equation(jaxpr, [X], shortcut)
+    expected = jax.jit(function)(X)
+    np.testing.assert_array_equal(results[0], (X + 1) * 100)
+    np.testing.assert_allclose(results[1], expected[1], rtol=1e-6)
+    assert float(results[2]) == 3.0
+    assert {"cond", "sin"} <= set(asked)

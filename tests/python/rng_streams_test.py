@@ -25,6 +25,16 @@ def draw(names, active, state=(7, 3), impl="threefry2x32"):
     )
 
 
+def init_keys(seed, names, impl="threefry2x32"):
+    return rng_streams.init_keys(
+        seed,
+        names,
+        base="params",
+        key_impl=impl,
+        kernel=dispatch.choose("rng_fold", "reference"),
+    )
+
+
 def words(key):
     return tuple(int(word) for word in np.asarray(key))
 
@@ -167,20 +177,20 @@ def test_a_damaged_seed_is_refused(config):
 
 
 def test_init_keys_with_a_seed_are_those_of_stock_jax():
-    keys = rng_streams.init_keys(7, ("params", "dropout"), base="params")
+    keys = init_keys(7, ("params", "dropout"))
     assert words(keys["params"]) == words(jax.random.PRNGKey(7))
     assert words(keys["dropout"]) != words(keys["params"])
 
 
 def test_init_keys_of_a_key_are_that_key():
     seed = np.array([1, 2], np.uint32)
-    keys = rng_streams.init_keys(seed, ("params",), base="params")
+    keys = init_keys(seed, ("params",))
     assert words(keys["params"]) == (1, 2)
 
 
 def test_init_keys_without_a_seed_are_drawn_from_keras():
     def drawn():
-        keys = rng_streams.init_keys(None, ("params", "noise"), base="params")
+        keys = init_keys(None, ("params", "noise"))
         return [words(key) for key in keys.values()]
 
     keras.utils.set_random_seed(3)
@@ -191,12 +201,10 @@ def test_init_keys_without_a_seed_are_drawn_from_keras():
     assert first[0] != first[1]
 
 
-def test_init_keys_follow_the_default_implementation():
-    with jax.default_prng_impl("rbg"):
-        (key,) = rng_streams.init_keys(7, ("params",), base="params").values()
-        spec = rng_streams.key_spec()
-    assert key.shape == spec.shape == (4,)
-    assert rng_streams.key_spec().shape == (2,)
+@pytest.mark.parametrize(("impl", "size"), [("threefry2x32", 2), ("rbg", 4)])
+def test_init_keys_are_of_the_implementation(impl, size):
+    (key,) = init_keys(7, ("params",), impl).values()
+    assert key.shape == rng_streams.key_spec(impl).shape == (size,)
 
 
 def test_the_generator_of_an_integer_is_that_of_keras():

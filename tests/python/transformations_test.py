@@ -292,3 +292,53 @@ def test_the_kernels_policy_changes_no_bits_under_jit(layer):
         strict=True,
     ):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kernels", ["auto", "reference"])
+def test_training_may_be_traced(training, kernels):
+    layer = FlaxLayer(Net(), seed=0, kernels=kernels)
+    layer.build((None, 4))
+
+    @jax.jit
+    def undecided(trainable, non_trainable, training):
+        return layer.stateless_call(
+            trainable, non_trainable, X, training=training
+        )
+
+    def decided(trainable, non_trainable):
+        return layer.stateless_call(
+            trainable, non_trainable, X, training=training
+        )
+
+    actual = undecided(*weights(layer), training)
+    expected = jax.jit(decided)(*weights(layer))
+    jax.tree_util.tree_map(np.testing.assert_array_equal, actual, expected)
+
+
+def test_a_traced_training_of_a_model_that_always_draws():
+    def call_fn(rng, inputs, training):
+        return inputs + jax.random.normal(rng, inputs.shape) * training
+
+    layer = JaxLayer(call_fn, seed=0)
+    layer.build((None, 4))
+
+    @jax.jit
+    def call(training, state):
+        return layer.stateless_call([], state, X, training=training)
+
+    state = values(layer.non_trainable_variables)
+    _, (advanced,) = call(True, state)
+    outputs, (kept,) = call(False, state)
+    np.testing.assert_array_equal(outputs, X)
+    np.testing.assert_array_equal(kept, state[0])
+    assert int(advanced[1]) == int(state[0][1]) + 1
+
+
+def test_inference_touches_no_state(layer):
+    before = values(layer.variables)
+    layer(X)
+    assert all(
+        now is then
+        for now, then in zip(values(layer.variables), before, strict=True)
+    )

@@ -238,11 +238,11 @@ def state():
     return make(STATE, prefix=("state",), trainable=False)
 
 
-def test_flatten_casts_to_the_stored_dtypes(state):
+def test_flatten_leaves_dtypes_as_they_are(state):
     mean, steps = state.flatten(
         {"a": {"mean": jnp.ones(2, jnp.bfloat16)}, "steps": [1]}
     )
-    assert (mean.dtype, steps.dtype) == (np.float32, np.int32)
+    assert (mean.dtype, steps.dtype) == (jnp.bfloat16, np.int32)
     assert int(steps) == 1
 
 

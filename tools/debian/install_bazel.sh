@@ -17,11 +17,8 @@ set -euo pipefail
 prefix=${1:?usage: install_bazel.sh PREFIX}
 suite=${DEBIAN_SUITE:-forky}
 here=$(cd "$(dirname "$0")" && pwd -P)
-
-fail() {
-  echo "install_bazel.sh: $*" >&2
-  exit 1
-}
+# shellcheck source=tools/debian/apt.sh
+. "$here/apt.sh"
 
 for tool in apt-get dpkg-deb; do
   command -v "$tool" >/dev/null ||
@@ -33,85 +30,22 @@ if [[ -e $prefix && ! -e $prefix/bazelrc && -n $(ls -A "$prefix") ]]; then
   fail "$prefix exists and is not an installation of this script"
 fi
 
-# The archives that this machine's apt uses. --print-uris reads its sources
-# only, so that it does not matter whether its lists were ever fetched.
-mapfile -t archives < <(
-  if [[ -n ${DEBIAN_MIRROR:-} ]]; then
-    echo "$DEBIAN_MIRROR"
-  else
-    apt-get update --print-uris 2>/dev/null |
-      sed -n "s|^'\(.*\)/dists/.*/InRelease'.*|\1|p" | awk '!seen[$0]++'
-  fi
-)
-[[ ${#archives[@]} -gt 0 ]] ||
-  fail "apt's sources name no archive; set DEBIAN_MIRROR to one of Debian's"
-
-# An apt with a state of its own, which can write to nothing but this folder.
-work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
-mkdir -p "$work"/{lists,archives}/partial "$work/debs"
-touch "$work/status"
-cat >"$work/apt.conf" <<CONF
-Dir::State "$work";
-Dir::State::status "$work/status";
-Dir::State::lists "$work/lists";
-Dir::Cache "$work";
-Dir::Etc::sourcelist "$work/sources.list";
-Dir::Etc::sourceparts "/dev/null";
-APT::Install-Recommends "false";
-APT::Sandbox::User "$(id -un)";
-APT::Update::Error-Mode "any";
-Acquire::Languages "none";
-Acquire::Check-Valid-Until "false";
-Dpkg::Use-Pty "false";
-CONF
-export APT_CONFIG=$work/apt.conf
-
-# Only Debian's own archive has the suite; security and third-party ones do
-# not, and the keyring accepts nobody else's signature.
-keyring=/usr/share/keyrings/debian-archive-keyring.gpg
-found=
-for archive in "${archives[@]}"; do
-  echo "deb [signed-by=$keyring] $archive $suite main" >"$work/sources.list"
-  if apt-get -qq update 2>"$work/errors"; then
-    found=$archive
-    break
-  fi
-done
-[[ -n $found ]] ||
-  fail "no archive in apt's sources serves $suite: $(cat "$work/errors")"
-
 # Bazel, its jars, a Java runtime and the shared libraries they load; not the
 # compilers, the JDK and the Python that the package depends on too. libblake3
 # is what Bazel's JNI library needs and the package does not name.
 wanted='^(bazel-.*|googletest|.*-java|openjdk-[0-9]+-jre-headless|velocity'
 wanted+='|libzstd-jni1|libblake3-0|libc6|libgcc-s1|libstdc\+\+6|zlib1g'
 wanted+='|lib(absl|cares|grpc|protobuf|re2-|ssl|systemd|zstd1).*)$'
+open_suite "$suite"
 mapfile -t packages < <(
-  apt-get --print-uris -qq -y install bazel-bootstrap libblake3-0 googletest |
-    awk '{ sub(/_.*/, "", $2); print $2 }' |
+  dependencies bazel-bootstrap libblake3-0 googletest |
     grep -E "$wanted" | grep -v -e '-dev$'
 )
-(cd "$work/debs" && apt-get -qq download "${packages[@]}")
-
-# Merged /usr: some packages still ship files below /lib.
+download "${packages[@]}"
 rm -rf "$prefix"
-mkdir -p "$prefix"/usr/{bin,lib,lib64}
+mkdir -p "$prefix"
 prefix=$(cd "$prefix" && pwd -P)
-ln -s usr/lib "$prefix/lib"
-ln -s usr/lib64 "$prefix/lib64"
-for deb in "$work"/debs/*.deb; do
-  dpkg-deb --fsys-tarfile "$deb" |
-    tar -x -C "$prefix" --keep-directory-symlink --no-same-owner \
-      --exclude=./usr/share/doc --exclude=./usr/share/man \
-      --exclude=./usr/share/maven-repo
-done
-
-# Links to absolute paths mean paths below the prefix.
-find "$prefix" -type l -lname '/*' -print0 |
-  while IFS= read -r -d '' link; do
-    ln -sfn "$prefix$(readlink "$link")" "$link"
-  done
+unpack "$prefix"
 
 # The executables use the loader and the libraries beside them. An rpath of
 # the older kind, so that it serves the libraries' own dependencies as well.

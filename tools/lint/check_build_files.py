@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 _FOLDERS = ("benchmarks", "csrc", "examples", "python", "tests")
-_ENDINGS = (".cc", ".h", ".py")
+_ENDINGS = (".cc", ".h", ".inc", ".py")
 
 
 def _missing(path: pathlib.Path) -> bool:

@@ -51,7 +51,7 @@ run() { # name command [arguments]
 }
 
 mapfile -t bazel < <(files MODULE.bazel WORKSPACE '*.bzl' '*BUILD')
-mapfile -t cpp < <(files '*.cc' '*.h')
+mapfile -t cpp < <(files '*.cc' '*.h' '*.inc')
 mapfile -t shell < <(files '*.sh' tools/dev .ci/run)
 
 if [[ $fix ]]; then

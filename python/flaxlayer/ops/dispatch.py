@@ -13,16 +13,15 @@ import contextvars
 import dataclasses
 import threading
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 
+from flaxlayer import jax_compat
 from flaxlayer.ops import native
 
 Policy = Literal["auto", "native", "reference"]
 Kernel = Literal["native", "reference"]
-
-_OPS = ("rng_fold",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +41,14 @@ class Choice:
     kernel: Kernel
     required: bool = False
     reason: str = dataclasses.field(default="", compare=False)
+
+
+class Kernels(NamedTuple):
+    """The choice for every operation, by its name."""
+
+    rng_fold: Choice
+    threefry: Choice
+    state_merge: Choice
 
 
 class _Default:
@@ -150,7 +157,7 @@ def choose(op: str, policy: Policy) -> Choice:
     """Picks the implementation of an operation. Call it outside of traces.
 
     Args:
-        op: The operation, "rng_fold".
+        op: The operation, a field of `Kernels`.
         policy: What is wanted, already resolved: the current default is not
             looked up here.
 
@@ -160,22 +167,37 @@ def choose(op: str, policy: Policy) -> Choice:
 
     Raises:
         ValueError: If `op` or `policy` is unknown.
-        RuntimeError: If `policy` is "native" and there are no native kernels.
+        RuntimeError: If `policy` is "native" and there is no native kernel,
+            or none that is right under JAX's configuration.
     """
     _check(policy)
-    if op not in _OPS:
-        raise ValueError(f"op must be one of {_OPS}. Received: {op!r}")
+    if op not in Kernels._fields:
+        raise ValueError(
+            f"op must be one of {Kernels._fields}. Received: {op!r}"
+        )
 
     if policy == "reference":
         return Choice("reference", reason='the policy is "reference"')
 
     missing = native.unavailable_reason()
+    layout = None
+    if op == "threefry" and not jax_compat.threefry_partitionable():
+        layout = (
+            "jax_threefry_partitionable is off, and the native words are laid "
+            "out as it says when it is on"
+        )
     if policy == "native":
         if missing is not None:
             raise RuntimeError(
                 'kernels="native" was asked for, but the native kernels of '
                 f"flaxlayer cannot be used: {missing}. Install a wheel that "
                 'has them or build with a C++17 compiler, or use "auto" or '
+                '"reference".'
+            )
+        if layout is not None:
+            raise RuntimeError(
+                'kernels="native" was asked for, but the native kernel of '
+                f'{op} cannot be used: {layout}. Turn it on, or use "auto" or '
                 '"reference".'
             )
         return Choice("native", required=True, reason='the policy is "native"')
@@ -188,7 +210,14 @@ def choose(op: str, policy: Policy) -> Choice:
             "reference",
             reason=f"the default platform is {platform}, native is for cpu",
         )
+    if layout is not None:
+        return Choice("reference", reason=layout)
     return Choice("native", reason="the extension is loaded")
+
+
+def choose_all(policy: Policy) -> Kernels:
+    """The choice for every operation; see `choose`."""
+    return Kernels(*(choose(op, policy) for op in Kernels._fields))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -235,7 +264,8 @@ class KernelReport:
             major, minor = self.build_info["xla_ffi_api"]
             lines.append(
                 f"  built with {self.build_info['compiler']}, C++ standard "
-                f"{self.build_info['cpp_standard']}, XLA FFI {major}.{minor}"
+                f"{self.build_info['cpp_standard']}, XLA FFI {major}.{minor}; "
+                f"runs on {self.build_info['instruction_set']}"
             )
         lines.append(f"jax {self.jax_version}, platform {self.platform}")
         if any(op.kernel == "native" for op in self.ops.values()):
@@ -257,7 +287,7 @@ def explain_kernels() -> KernelReport:
     policy = current_policy()
     return KernelReport(
         policy=policy,
-        ops={op: _explain(op, policy) for op in _OPS},
+        ops={op: _explain(op, policy) for op in Kernels._fields},
         available=native.available(),
         unavailable_reason=native.unavailable_reason(),
         build_info=native.build_info(),

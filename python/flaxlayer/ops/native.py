@@ -49,9 +49,11 @@ def build_info() -> dict[str, Any] | None:
 
     Returns:
         A dict with `compiler` (str), `cpp_standard` (int, the value of
-        `__cplusplus`) and `xla_ffi_api` (the major and minor version of the
-        headers), or None if the extension could not be imported. It is also
-        there for an extension that was imported but rejected by XLA.
+        `__cplusplus`), `xla_ffi_api` (the major and minor version of the
+        headers) and `instruction_set` (str, what the kernels use on this
+        machine, such as "avx2"), or None if the extension could not be
+        imported. It is also there for an extension that was imported but
+        rejected by XLA.
     """
     module = _load().module
     return None if module is None else module.build_info()

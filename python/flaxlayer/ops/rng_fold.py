@@ -6,17 +6,14 @@ words as `jax.random.fold_in` gives, in one step for all of them.
 
 from __future__ import annotations
 
-import functools
 import operator
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
-from flaxlayer import jax_compat
+from flaxlayer.ops import native_primitive
 from flaxlayer.ops.dispatch import Choice
 
 TARGET = "flaxlayer_rng_fold"
@@ -74,81 +71,11 @@ def reference(state: jax.Array, tags: tuple[int, ...]) -> jax.Array:
     return fold(state, jnp.asarray(np.array(tags, np.uint32)))
 
 
-# The native kernel is a primitive of its own rather than a `jax.ffi.ffi_call`
-# inside `jax.lax.platform_dependent`. That pair decides by platform alone,
-# which is not enough: whether a program is exported, or partitioned over
-# several devices, is known when it is lowered and not before, since the same
-# trace can be lowered for each of them. A lowering rule sees both, and is
-# where the reference is emitted instead. The primitive also needs no
-# custom_jvp around it, and its batching rule keeps vmap of vmap one call.
-rng_fold_p = Primitive("flaxlayer_rng_fold")
-
-
-@rng_fold_p.def_abstract_eval
-def _abstract_eval(state, *, tags: tuple[int, ...], required: bool):
-    del required
-    # The reference's own result type: with it come shardings and manual mesh
-    # axes, which JAX versions keep in different places.
-    return jax_compat.result_aval(
-        functools.partial(reference, tags=tags), state
-    )
-
-
-@functools.partial(jax.jit, static_argnames=("tags", "required"))
-def _compiled(state, *, tags: tuple[int, ...], required: bool):
-    return rng_fold_p.bind(state, tags=tags, required=required)
-
-
-@rng_fold_p.def_impl
-def _evaluate(state, *, tags: tuple[int, ...], required: bool):
-    # An eager operation is compiled in JAX, under disable_jit too; without
-    # the exception for it this would call itself for ever.
-    with jax.disable_jit(False):
-        return _compiled(state, tags=tags, required=required)
-
-
-def _batch(args, axes, *, tags: tuple[int, ...], required: bool):
-    (state,), (axis,) = args, axes
-    state = jnp.moveaxis(state, axis, 0)
-    return rng_fold_p.bind(state, tags=tags, required=required), 0
-
-
-batching.primitive_batchers[rng_fold_p] = _batch
-
-# Words have no tangents.
-ad.defjvp(rng_fold_p, None)
-
-
-def _lower_for_cpu(ctx, state, *, tags: tuple[int, ...], required: bool):
-    if jax_compat.lowering_for_export(ctx):
-        obstacle = "an exported program cannot call it where it is loaded"
-    elif jax_compat.lowering_num_partitions(ctx) != 1:
-        obstacle = "XLA cannot partition it over several devices"
-    else:
-        rule = jax.ffi.ffi_lowering(TARGET)
-        return rule(ctx, state, tags=np.asarray(tags, np.uint32))
-    return _lower_reference(obstacle, ctx, state, tags, required)
-
-
-def _lower_elsewhere(ctx, state, *, tags: tuple[int, ...], required: bool):
-    obstacle = "it is for the platform cpu only"
-    return _lower_reference(obstacle, ctx, state, tags, required)
-
-
-def _lower_reference(
-    obstacle: str, ctx, state, tags: tuple[int, ...], required: bool
-):
-    if required:
-        raise RuntimeError(
-            'kernels="native" was asked for, but the native kernel of '
-            f'rng_fold cannot be used here: {obstacle}. Use "auto" or '
-            '"reference".'
-        )
-    rule = mlir.lower_fun(
-        functools.partial(reference, tags=tags), multiple_results=False
-    )
-    return rule(ctx, state)
-
-
-mlir.register_lowering(rng_fold_p, _lower_for_cpu, platform="cpu")
-mlir.register_lowering(rng_fold_p, _lower_elsewhere)
+rng_fold_p = native_primitive.define(
+    TARGET,
+    reference=reference,
+    result=lambda state, tags: jax.ShapeDtypeStruct(
+        (*state.shape[:-1], len(tags), 2), np.uint32
+    ),
+    attributes=lambda tags: {"tags": np.asarray(tags, np.uint32)},
+)

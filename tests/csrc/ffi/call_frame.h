@@ -15,15 +15,11 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
+#include "tests/csrc/ffi/fake_api.h"
 #include "xla/ffi/api/c_api.h"
-
-// Opaque in the API: what an error is made of is the runtime's business.
-struct XLA_FFI_Error {
-  std::string message;
-  XLA_FFI_Error_Code code;
-};
 
 namespace flaxlayer {
 
@@ -48,24 +44,25 @@ class FakeCall {
 
   FakeCall& ArrayAttribute(const std::string& name, XLA_FFI_DataType dtype,
                            size_t size, void* data) {
-    arrays_[name] = XLA_FFI_Array{dtype, size, data};
+    attributes_[name] = XLA_FFI_Array{dtype, size, data};
+    return *this;
+  }
+
+  FakeCall& ScalarAttribute(const std::string& name, XLA_FFI_DataType dtype,
+                            void* value) {
+    attributes_[name] = XLA_FFI_Scalar{dtype, value};
+    return *this;
+  }
+
+  // The threads that the handler may use; without any if null, the default.
+  FakeCall& Threads(FakeThreadPool* pool) {
+    pool_ = pool;
     return *this;
   }
 
   // Runs the handler; nullopt is success.
   std::optional<CallError> Run(XLA_FFI_Handler* handler) {
-    XLA_FFI_Api api = {};
-    api.struct_size = XLA_FFI_Api_STRUCT_SIZE;
-    api.api_version.struct_size = XLA_FFI_Api_Version_STRUCT_SIZE;
-    api.api_version.major_version = XLA_FFI_API_MAJOR;
-    api.api_version.minor_version = XLA_FFI_API_MINOR;
-    api.XLA_FFI_Error_Create = [](XLA_FFI_Error_Create_Args* args) {
-      return new XLA_FFI_Error{args->message, args->errc};
-    };
-    api.XLA_FFI_Error_Destroy = [](XLA_FFI_Error_Destroy_Args* args) {
-      delete args->error;
-    };
-
+    const XLA_FFI_Api api = FakeApi();
     std::vector<void*> operands = Pointers(operands_);
     std::vector<XLA_FFI_ArgType> operand_types(operands.size(),
                                                XLA_FFI_ArgType_BUFFER);
@@ -77,17 +74,23 @@ class FakeCall {
     std::deque<XLA_FFI_ByteSpan> names;
     std::vector<XLA_FFI_ByteSpan*> name_pointers;
     std::vector<void*> attributes;
-    for (auto& [name, array] : arrays_) {
+    std::vector<XLA_FFI_AttrType> attribute_types;
+    for (auto& [name, attribute] : attributes_) {
       names.push_back({name.data(), name.size()});
       name_pointers.push_back(&names.back());
-      attributes.push_back(&array);
+      if (auto* array = std::get_if<XLA_FFI_Array>(&attribute)) {
+        attributes.push_back(array);
+        attribute_types.push_back(XLA_FFI_AttrType_ARRAY);
+      } else {
+        attributes.push_back(&std::get<XLA_FFI_Scalar>(attribute));
+        attribute_types.push_back(XLA_FFI_AttrType_SCALAR);
+      }
     }
-    std::vector<XLA_FFI_AttrType> attribute_types(attributes.size(),
-                                                  XLA_FFI_AttrType_ARRAY);
 
     XLA_FFI_CallFrame frame = {};
     frame.struct_size = XLA_FFI_CallFrame_STRUCT_SIZE;
     frame.api = &api;
+    frame.ctx = reinterpret_cast<decltype(frame.ctx)>(pool_);
     frame.stage = XLA_FFI_ExecutionStage_EXECUTE;
     frame.args.struct_size = XLA_FFI_Args_STRUCT_SIZE;
     frame.args.size = static_cast<int64_t>(operands.size());
@@ -137,7 +140,9 @@ class FakeCall {
 
   std::vector<std::unique_ptr<OwnedBuffer>> operands_;
   std::vector<std::unique_ptr<OwnedBuffer>> results_;
-  std::map<std::string, XLA_FFI_Array> arrays_;
+  std::map<std::string, std::variant<XLA_FFI_Array, XLA_FFI_Scalar>>
+      attributes_;
+  FakeThreadPool* pool_ = nullptr;
 };
 
 }  // namespace flaxlayer

@@ -2,13 +2,15 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "csrc/kernels/rng_fold.h"
+#include "csrc/kernels/fold_in.h"
 #include "gtest/gtest.h"
 #include "tests/csrc/ffi/call_frame.h"
+#include "tests/csrc/ffi/test_buffer.h"
 
 namespace flaxlayer {
 namespace {
@@ -26,75 +28,74 @@ struct Case {
   std::vector<int64_t> keys_dims = {3, 2};
 };
 
-size_t ElementCount(const std::vector<int64_t>& dims) {
-  size_t count = 1;
-  for (int64_t dim : dims) count *= static_cast<size_t>(dim);
-  return count;
+struct Outcome {
+  std::optional<CallError> error;
+  std::vector<uint32_t> state;
+  TestBuffer keys;
+};
+
+Outcome Call(const Case& c) {
+  TestBuffer state(c.state_dtype, c.state_dims);
+  std::vector<uint32_t> words(state.size() / sizeof(uint32_t));
+  for (size_t i = 0; i < words.size(); ++i) {
+    words[i] = static_cast<uint32_t>(i + 1);
+  }
+  state.SetElements(words);
+  std::vector<uint32_t> tags = c.tags;
+  TestBuffer keys(c.keys_dtype, c.keys_dims);
+  auto error =
+      FakeCall()
+          .Operand(c.state_dtype, c.state_dims, state.bytes())
+          .ArrayAttribute(c.tags_name, c.tags_dtype, tags.size(), tags.data())
+          .Result(c.keys_dtype, c.keys_dims, keys.bytes())
+          .Run(FlaxlayerRngFold);
+  return {std::move(error), std::move(words), std::move(keys)};
 }
 
-// The buffers are on the heap and exactly as large as their dimensions say, so
-// that AddressSanitizer sees any access beyond them.
-std::optional<CallError> CallWith(const Case& c, std::vector<uint32_t>* keys) {
-  std::vector<uint32_t> state(ElementCount(c.state_dims));
-  for (size_t i = 0; i < state.size(); ++i) {
-    state[i] = static_cast<uint32_t>(i + 1);
+// That the call succeeds, with each tag folded into each state.
+void ExpectKeys(const Case& c) {
+  const Outcome outcome = Call(c);
+  ASSERT_FALSE(outcome.error.has_value()) << outcome.error->message;
+  const size_t per_state = 2 * c.tags.size();
+  std::vector<uint32_t> expected(outcome.state.size() / 2 * per_state);
+  for (size_t i = 0; i < outcome.state.size() / 2; ++i) {
+    FoldIn({outcome.state[2 * i], outcome.state[2 * i + 1]}, c.tags.data(),
+           c.tags.size(), expected.data() + i * per_state);
   }
-  std::vector<uint32_t> tags = c.tags;
-  keys->assign(ElementCount(c.keys_dims), kUntouched);
-  return FakeCall()
-      .Operand(c.state_dtype, c.state_dims, state.data())
-      .ArrayAttribute(c.tags_name, c.tags_dtype, tags.size(), tags.data())
-      .Result(c.keys_dtype, c.keys_dims, keys->data())
-      .Run(FlaxlayerRngFold);
+  EXPECT_EQ(outcome.keys.Elements<uint32_t>(), expected);
 }
 
 void ExpectInvalid(const Case& c, const std::string& text) {
-  std::vector<uint32_t> keys;
-  const std::optional<CallError> error = CallWith(c, &keys);
-  ASSERT_TRUE(error.has_value());
-  EXPECT_EQ(error->code, XLA_FFI_Error_Code_INVALID_ARGUMENT);
-  EXPECT_NE(error->message.find(text), std::string::npos) << error->message;
-  for (uint32_t word : keys) EXPECT_EQ(word, kUntouched);
+  const Outcome outcome = Call(c);
+  ASSERT_TRUE(outcome.error.has_value());
+  EXPECT_EQ(outcome.error->code, XLA_FFI_Error_Code_INVALID_ARGUMENT);
+  EXPECT_NE(outcome.error->message.find(text), std::string::npos)
+      << outcome.error->message;
+  EXPECT_TRUE(outcome.keys.is_untouched());
 }
 
-TEST(RngFoldHandlerTest, FoldsOneState) {
-  std::vector<uint32_t> keys;
-  EXPECT_FALSE(CallWith(Case{}, &keys).has_value());
-
-  const std::vector<uint32_t> state = {1, 2};
-  const std::vector<uint32_t> tags = Case{}.tags;
-  std::vector<uint32_t> expected(6);
-  FoldStreams(state.data(), 1, tags.data(), tags.size(), expected.data());
-  EXPECT_EQ(keys, expected);
-}
+TEST(RngFoldHandlerTest, FoldsOneState) { ExpectKeys(Case{}); }
 
 TEST(RngFoldHandlerTest, FoldsLeadingAxes) {
   Case c;
   c.state_dims = {2, 3, 2};
   c.keys_dims = {2, 3, 3, 2};
-  std::vector<uint32_t> keys;
-  EXPECT_FALSE(CallWith(c, &keys).has_value());
-
-  std::vector<uint32_t> states(12);
-  for (size_t i = 0; i < states.size(); ++i) {
-    states[i] = static_cast<uint32_t>(i + 1);
-  }
-  std::vector<uint32_t> expected(36);
-  FoldStreams(states.data(), 6, c.tags.data(), c.tags.size(), expected.data());
-  EXPECT_EQ(keys, expected);
+  ExpectKeys(c);
 }
 
 TEST(RngFoldHandlerTest, AcceptsEmptyAxes) {
   Case no_states;
   no_states.state_dims = {0, 2};
   no_states.keys_dims = {0, 3, 2};
-  std::vector<uint32_t> keys;
-  EXPECT_FALSE(CallWith(no_states, &keys).has_value());
+  ExpectKeys(no_states);
 
   Case no_tags;
   no_tags.tags = {};
   no_tags.keys_dims = {0, 2};
-  EXPECT_FALSE(CallWith(no_tags, &keys).has_value());
+  ExpectKeys(no_tags);
+  no_tags.state_dims = {5, 2};
+  no_tags.keys_dims = {5, 0, 2};
+  ExpectKeys(no_tags);
 }
 
 TEST(RngFoldHandlerTest, RejectsStateDtype) {
@@ -155,6 +156,25 @@ TEST(RngFoldHandlerTest, RejectsOtherLeadingAxes) {
     c.keys_dims = dims;
     ExpectInvalid(c, "with the state's leading axes");
   }
+}
+
+TEST(RngFoldHandlerTest, RejectsImpossibleDimensions) {
+  constexpr int64_t kMax = std::numeric_limits<int64_t>::max();
+  constexpr int64_t kTo32 = int64_t{1} << 32;
+  const std::vector<std::vector<int64_t>> wrong = {
+      {-1}, {-3, -3}, {0, -1}, {kTo32, kTo32}, {kMax, 3}, {kMax}, {kTo32 << 30},
+  };
+  for (const std::vector<int64_t>& leading : wrong) {
+    Case c;
+    c.state_dims = leading;
+    c.state_dims.push_back(2);
+    c.keys_dims = leading;
+    c.keys_dims.insert(c.keys_dims.end(), {3, 2});
+    ExpectInvalid(c, "with the state's leading axes");
+  }
+  Case negative;
+  negative.keys_dims = {-3, 2};
+  ExpectInvalid(negative, "got u32[-3,2]");
 }
 
 TEST(RngFoldHandlerTest, RejectsWrongNumbers) {

@@ -34,11 +34,13 @@ INSTANTIATE_TEST_SUITE_P(
                                 {0x243f6a88, 0x85a308d3},
                                 {0xc4923a9c, 0x483df7a0}}));
 
-TEST(ThreefryTest, RotatesWithoutLosingBits) {
-  EXPECT_EQ(internal::RotateLeft<13>(0x00000001u), 0x00002000u);
-  EXPECT_EQ(internal::RotateLeft<13>(0x80000000u), 0x00001000u);
-  EXPECT_EQ(internal::RotateLeft<31>(0x80000001u), 0xc0000000u);
-}
+// threefry2x32_p of JAX 0.12.
+INSTANTIATE_TEST_SUITE_P(
+    Jax, ThreefryKnownAnswerTest,
+    testing::Values(KnownAnswer{{0, 42}, {0, 0}, {0x6d3e048f, 0x1022172d}},
+                    KnownAnswer{
+                        {0, 42}, {0, 0xffffffff}, {0x8ef6c48d, 0xe7eb97ca}},
+                    KnownAnswer{{0, 42}, {1, 0}, {0x19a3f86f, 0xcfbc07f9}}));
 
 }  // namespace
 }  // namespace flaxlayer

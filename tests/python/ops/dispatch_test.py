@@ -16,7 +16,12 @@ def restored_policy(monkeypatch):
 @pytest.fixture
 def loaded(monkeypatch):
     """Pretends that the extension is loaded."""
-    info = {"compiler": "C", "cpp_standard": 201703, "xla_ffi_api": (0, 1)}
+    info = {
+        "compiler": "C",
+        "cpp_standard": 201703,
+        "xla_ffi_api": (0, 1),
+        "instruction_set": "avx2",
+    }
     monkeypatch.setattr(native, "available", lambda: True)
     monkeypatch.setattr(native, "unavailable_reason", lambda: None)
     monkeypatch.setattr(native, "build_info", lambda: info)
@@ -226,9 +231,11 @@ def test_explain_with_the_extension(loaded):
     assert str(report) == "\n".join(
         [
             "flaxlayer kernels (policy: auto)",
-            "  rng_fold  native     the extension is loaded",
+            "  rng_fold     native     the extension is loaded",
+            "  threefry     native     the extension is loaded",
+            "  state_merge  native     the extension is loaded",
             "native extension: loaded",
-            "  built with C, C++ standard 201703, XLA FFI 0.1",
+            "  built with C, C++ standard 201703, XLA FFI 0.1; runs on avx2",
             f"jax {jax.__version__}, platform cpu",
             "Exports and programs over several devices use the reference "
             "all the same.",
@@ -244,7 +251,9 @@ def test_explain_without_the_extension(missing):
     assert str(report) == "\n".join(
         [
             "flaxlayer kernels (policy: auto)",
-            "  rng_fold  reference  no compiler",
+            "  rng_fold     reference  no compiler",
+            "  threefry     reference  no compiler",
+            "  state_merge  reference  no compiler",
             "native extension: not in use: no compiler",
             f"jax {jax.__version__}, platform cpu",
         ]
@@ -256,7 +265,7 @@ def test_explain_native_without_the_extension(missing):
         report = dispatch.explain_kernels()
     assert report.ops["rng_fold"].kernel is None
     assert "no compiler" in report.ops["rng_fold"].reason
-    assert "rng_fold  none" in str(report)
+    assert "rng_fold     none" in str(report)
 
 
 def test_explain_native_says_where_it_raises(loaded):
@@ -265,7 +274,12 @@ def test_explain_native_says_where_it_raises(loaded):
 
 
 def test_explain_an_extension_that_was_rejected(missing, monkeypatch):
-    info = {"compiler": "C", "cpp_standard": 201703, "xla_ffi_api": (0, 99)}
+    info = {
+        "compiler": "C",
+        "cpp_standard": 201703,
+        "xla_ffi_api": (0, 99),
+        "instruction_set": "avx2",
+    }
     monkeypatch.setattr(native, "build_info", lambda: info)
     assert "XLA FFI 0.99" in str(dispatch.explain_kernels())
 
@@ -274,3 +288,19 @@ def test_explain_what_is_really_there(native_kernels):
     report = dispatch.explain_kernels()
     assert report.ops["rng_fold"].kernel == "native"
     assert report.build_info["compiler"] in str(report)
+
+
+def test_the_layout_of_words_matters_to_threefry_alone(loaded):
+    with jax.threefry_partitionable(False):
+        kernels = dispatch.choose_all("auto")
+        with pytest.raises(RuntimeError, match="jax_threefry_partitionable"):
+            dispatch.choose("threefry", "native")
+    assert kernels.threefry.kernel == "reference"
+    assert "jax_threefry_partitionable is off" in kernels.threefry.reason
+    assert kernels.rng_fold.kernel == kernels.state_merge.kernel == "native"
+
+
+def test_choose_all_is_each_choice(loaded):
+    kernels = dispatch.choose_all("native")
+    assert kernels.threefry == dispatch.choose("threefry", "native")
+    assert all(choice.required for choice in kernels)

@@ -112,10 +112,16 @@ def test_imports_once(monkeypatch):
 
 def test_build_info(native_kernels):
     info = native.build_info()
-    assert set(info) == {"compiler", "cpp_standard", "xla_ffi_api"}
+    assert set(info) == {
+        "compiler",
+        "cpp_standard",
+        "instruction_set",
+        "xla_ffi_api",
+    }
     assert info["compiler"]
     assert info["cpp_standard"] >= 201703
     assert len(info["xla_ffi_api"]) == 2
+    assert info["instruction_set"] in ("avx512", "avx2", "sse2", "neon")
 
 
 def test_the_extension_offers_nothing_else(native_kernels):
@@ -123,7 +129,15 @@ def test_the_extension_offers_nothing_else(native_kernels):
 
     public = {name for name in dir(_native) if not name.startswith("_")}
     assert public == {"build_info", "registrations"}
-    assert set(_native.registrations()) == {"flaxlayer_rng_fold"}
+    assert set(_native.registrations()) == {
+        "flaxlayer_fold_in",
+        "flaxlayer_fold_in_random_mask",
+        "flaxlayer_random_bits",
+        "flaxlayer_random_mask",
+        "flaxlayer_random_split",
+        "flaxlayer_rng_fold",
+        "flaxlayer_state_merge",
+    }
 
 
 # A handler that says it was built for XLA FFI 99.0, made in Python, offered as

@@ -1,0 +1,51 @@
+// Handing out the blocks of several keys to the threads of XLA.
+
+#ifndef FLAXLAYER_CSRC_FFI_BLOCKS_H_
+#define FLAXLAYER_CSRC_FFI_BLOCKS_H_
+
+#include <algorithm>
+#include <cstddef>
+
+#include "csrc/ffi/dimensions.h"
+#include "csrc/ffi/parallel.h"
+#include "xla/ffi/api/ffi.h"
+
+namespace flaxlayer {
+
+// Blocks in a part that is worth a thread of its own.
+constexpr size_t kBlocksPerPart = size_t{1} << 13;
+
+// Calls fill(key, start, count, offset) for parts that make up `per_key` blocks
+// of each of `num_keys` keys: `count` blocks of the `key`-th one, from index
+// `start` of its sequence and from `offset` of all that are computed.
+template <typename FillPart>
+void ForBlocks(::xla::ffi::ThreadPool pool, size_t num_keys, size_t per_key,
+               const FillPart& fill) {
+  // A part may begin in the sequence of one key and end in that of another.
+  ParallelFor(pool, num_keys * per_key, kBlocksPerPart,
+              [per_key, &fill](size_t begin, size_t end) {
+                while (begin < end) {
+                  const size_t key = begin / per_key;
+                  const size_t start = begin % per_key;
+                  const size_t count = std::min(end - begin, per_key - start);
+                  fill(key, start, count, begin);
+                  begin += count;
+                }
+              });
+}
+
+// The number of keys and how many blocks a result has room for under each, of
+// dimensions [..., *shape] where those of the keys are [..., 2]. False where
+// these do not fit, or there are no such numbers.
+inline bool BlockCounts(Dimensions keys, Dimensions result, size_t* num_keys,
+                        size_t* per_key) {
+  size_t total = 0;  // Only computed to see that it can be.
+  return AreKeys(keys) && BeginWithThoseOf(result, keys) &&
+         Product(keys, 0, keys.size() - 1, num_keys) &&
+         Product(result, keys.size() - 1, result.size(), per_key) &&
+         Product(result, 0, result.size(), &total);
+}
+
+}  // namespace flaxlayer
+
+#endif  // FLAXLAYER_CSRC_FFI_BLOCKS_H_

@@ -1,0 +1,173 @@
+"""JAX primitives that a native handler computes where there can be one.
+
+A primitive of our own, rather than a `jax.ffi.ffi_call` inside of
+`jax.lax.platform_dependent`: that pair decides by platform alone, which is not
+enough. Whether a program is exported, or partitioned over several devices, is
+known when it is lowered and not before, since the same trace can be lowered for
+each of them. A lowering rule sees both, and is where the reference is emitted
+instead. A primitive also needs no custom_jvp around it, and its batching rule
+keeps a vmap of a vmap one call.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import Primitive
+from jax.extend.mlir.dialects import stablehlo
+from jax.interpreters import ad, batching, mlir
+
+from flaxlayer import jax_compat
+
+
+def define(
+    target: str,
+    *,
+    reference: Callable[..., Any],
+    result: Callable[..., Any],
+    multiple_results: bool = False,
+    tangents: Callable[..., Sequence[Any]] | None = None,
+    attributes: Callable[..., Mapping[str, Any]] = lambda **_: {},
+    aliases: Callable[[int], Mapping[int, int]] = lambda _: {},
+    emit: Callable[..., Any] | None = None,
+) -> Primitive:
+    """Makes the primitive of an operation.
+
+    Its operands all have the leading axes that `jax.vmap` puts there, and so
+    have the reference's and the handler's. It is bound with `required`, whether
+    lowering raises where it cannot emit the native call, and with the static
+    parameters that the functions below take by name.
+
+    Args:
+        target: the name of the handler and of the primitive.
+        reference: the operation in terms of JAX.
+        result: the shape and dtype of the result for operands of those shapes
+            and dtypes.
+        multiple_results: whether `reference` and `result` return a list.
+        tangents: the tangents of the results, from the list of results and the
+            tangents of the operands, which may be `jax.interpreters.ad.Zero`.
+            Without it results have no tangents, which is for a single result.
+        attributes: what the handler is given besides its operands.
+        aliases: the results that are in the buffer of an operand, by the index
+            of the operand, for that number of operands.
+        emit: emits the native call, as a lowering rule would, if it is not just
+            that of the handler on the operands; it sees the operations that
+            the operands come from.
+    """
+    primitive = Primitive(target)
+    primitive.multiple_results = multiple_results
+
+    def each(function: Callable[[Any], Any], results: Any) -> Any:
+        if not multiple_results:
+            return function(results)
+        return [function(result) for result in results]
+
+    @primitive.def_abstract_eval
+    def _(*operands, required: bool, **static):
+        del required
+        if all(map(jax_compat.on_no_mesh, operands)):
+            return each(jax_compat.aval_of, result(*operands, **static))
+        # The reference's own result types: with them come shardings and manual
+        # mesh axes, which JAX versions keep in different places.
+        avals = jax_compat.result_avals(
+            functools.partial(reference, **static), *operands
+        )
+        return avals if multiple_results else avals[0]
+
+    compiled = jax_compat.jit_of_primitive(primitive)
+
+    @primitive.def_impl
+    def _(*operands, **parameters):
+        # An eager operation is compiled in JAX, under disable_jit too; without
+        # the exception for it this would call itself for ever.
+        with jax.disable_jit(False):
+            return compiled(*operands, **parameters)
+
+    def batch(operands: Sequence[Any], axes: Sequence[Any], **parameters: Any):
+        results = primitive.bind(*_leading(operands, axes), **parameters)
+        return results, each(lambda _: 0, results)
+
+    batching.primitive_batchers[primitive] = batch
+    if tangents is None:
+        ad.defjvp(primitive, None)
+    else:
+
+        def jvp(operands, operand_tangents, **parameters):
+            results = primitive.bind(*operands, **parameters)
+            return results, tangents(results, *operand_tangents)
+
+        ad.primitive_jvps[primitive] = jvp
+
+    def lower(ctx, *operands, required: bool, **static):
+        obstacle = _obstacle(ctx)
+        if obstacle is None:
+            if emit is not None:
+                return emit(ctx, *operands, **static)
+            aliased = aliases(len(operands))
+            if aliased:
+                operands = _behind_barrier(operands)
+            rule = jax.ffi.ffi_lowering(
+                target, operand_output_aliases=dict(aliased)
+            )
+            return rule(ctx, *operands, **attributes(**static))
+        if required:
+            op = target.removeprefix("flaxlayer_")
+            raise RuntimeError(
+                'kernels="native" was asked for, but the native kernel of '
+                f'{op} cannot be used here: {obstacle}. Use "auto" or '
+                '"reference".'
+            )
+        rule = mlir.lower_fun(
+            functools.partial(reference, **static),
+            multiple_results=multiple_results,
+        )
+        return rule(ctx, *operands)
+
+    # A cached lowering has operands of its own, which come from nowhere.
+    mlir.register_lowering(primitive, lower, cacheable=emit is None)
+    return primitive
+
+
+def _obstacle(ctx: Any) -> str | None:
+    """Why there can be no native call where something is lowered, or None.
+
+    One lowering rule asks for the platform, rather than one being registered
+    for each: JAX 0.12 fails on rules for several platforms, as exports have
+    them, where the rules are not to be cached.
+    """
+    if jax_compat.lowering_platforms(ctx) != ("cpu",):
+        return "it is for the platform cpu only"
+    if jax_compat.lowering_for_export(ctx):
+        return "an exported program cannot call it where it is loaded"
+    if jax_compat.lowering_num_partitions(ctx) != 1:
+        return "XLA cannot partition it over several devices"
+    return None
+
+
+def _behind_barrier(operands: Sequence[Any]) -> Sequence[Any]:
+    """The operands of a call, of which XLA is not to try to fuse any into it.
+
+    It could not, but would compare each with all operands for every alias,
+    which takes seconds where there are hundreds. The barrier itself is gone
+    before XLA assigns buffers.
+    """
+    found = stablehlo.optimization_barrier(operands)
+    return [found] if len(operands) == 1 else list(found)
+
+
+def _leading(operands: Sequence[Any], axes: Sequence[Any]) -> list[jax.Array]:
+    """The operands with the batch as their first axis, all of them."""
+    size = next(
+        operand.shape[axis]
+        for operand, axis in zip(operands, axes, strict=True)
+        if axis is not None
+    )
+    return [
+        jax.numpy.broadcast_to(operand, (size, *operand.shape))
+        if axis is None
+        else jax.numpy.moveaxis(operand, axis, 0)
+        for operand, axis in zip(operands, axes, strict=True)
+    ]

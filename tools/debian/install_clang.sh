@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Unpacks Debian's Clang and libFuzzer below a folder of its own.
+#
+#   tools/debian/install_clang.sh PREFIX
+#
+# For `tools/dev fuzz` on machines that have GCC only. The packages are those of
+# the Debian that runs, so they use its C library, and the headers and libraries
+# of its GCC; about 60 MB to download, 300 MB on disk.
+#
+# Needs apt, dpkg-deb and g++, and write access to PREFIX; not root.
+# PREFIX/clang is the command; it is written last, so it exists only where
+# everything worked.
+set -euo pipefail
+
+prefix=${1:?usage: install_clang.sh PREFIX}
+here=$(cd "$(dirname "$0")" && pwd -P)
+# shellcheck source=tools/debian/apt.sh
+. "$here/apt.sh"
+
+for tool in apt-get dpkg-deb g++; do
+  command -v "$tool" >/dev/null || fail "no $tool"
+done
+if [[ -e $prefix && ! -d $prefix/usr/lib && -n $(ls -A "$prefix") ]]; then
+  fail "$prefix exists and is not an installation of this script"
+fi
+# shellcheck disable=SC1091
+suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
+[[ -n $suite ]] || fail "/etc/os-release names no release of Debian"
+
+# The compiler, its headers, the sanitizers, and the shared libraries they load.
+wanted='^(clang-[0-9]+|libclang-(common|cpp|rt).*|libllvm.*|zlib1g'
+wanted+='|lib(bsd|edit|ffi|icu|lzma|md|tinfo|xml2|z3-|zstd).*)$'
+open_suite "$suite"
+version=$(dependencies clang | sed -n 's/^clang-\([0-9]*\)$/\1/p')
+mapfile -t packages < <(
+  dependencies clang "libclang-rt-$version-dev" | grep -E "$wanted"
+)
+download "${packages[@]}"
+rm -rf "$prefix"
+mkdir -p "$prefix"
+prefix=$(cd "$prefix" && pwd -P)
+unpack "$prefix"
+
+llvm=$prefix/usr/lib/llvm-$version
+libs=$(dirname "$(find "$prefix/usr/lib" -name libz.so.1 -print -quit)")
+cat >"$work/clang" <<CONF
+#!/bin/sh
+LD_LIBRARY_PATH="$libs:$llvm/lib" exec "$llvm/bin/clang" "\$@"
+CONF
+chmod +x "$work/clang"
+"$work/clang" --version >/dev/null || fail "Clang does not run"
+mv "$work/clang" "$prefix/clang"
