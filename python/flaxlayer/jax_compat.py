@@ -4,7 +4,6 @@ Every function here says what it needs of JAX, and has a test that fails
 plainly when that goes away.
 """
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -151,22 +150,6 @@ def x64() -> bool:
 
 
 # Rules of the primitives in flaxlayer.ops.
-
-
-def jit_of_primitive(primitive: Any) -> Callable[..., Any]:
-    """A compiled function that binds a primitive with static parameters.
-
-    Args:
-        primitive: a `jax.extend.core.Primitive`.
-    """
-
-    @functools.cache
-    def with_parameters(**parameters: Any) -> Callable[..., Any]:
-        return jax.jit(functools.partial(primitive.bind, **parameters))
-
-    return lambda *operands, **parameters: with_parameters(**parameters)(
-        *operands
-    )
 
 
 def on_no_mesh(aval: Any) -> bool:

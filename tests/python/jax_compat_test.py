@@ -106,9 +106,7 @@ def test_result_avals():
     @primitive.def_abstract_eval
     def abstract_eval(x):
         avals.append(
-            jax_compat.result_avals(
-                lambda x: [jnp.sum(x, axis=1), x[0] > 0], x
-            )
+            jax_compat.result_avals(lambda x: [jnp.sum(x, axis=1), x[0] > 0], x)
         )
         return avals[-1]
 

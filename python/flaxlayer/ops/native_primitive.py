@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from jax.extend.core import Primitive
 from jax.extend.mlir.dialects import stablehlo
-from jax.interpreters import ad, batching, mlir
+from jax.interpreters import ad, batching, mlir, xla
 
 from flaxlayer import jax_compat
 
@@ -77,14 +77,8 @@ def define(
         )
         return avals if multiple_results else avals[0]
 
-    compiled = jax_compat.jit_of_primitive(primitive)
-
-    @primitive.def_impl
-    def _(*operands, **parameters):
-        # An eager operation is compiled in JAX, under disable_jit too; without
-        # the exception for it this would call itself for ever.
-        with jax.disable_jit(False):
-            return compiled(*operands, **parameters)
+    # As JAX's own operations: eager ones are compiled, under disable_jit too.
+    primitive.def_impl(functools.partial(xla.apply_primitive, primitive))
 
     def batch(operands: Sequence[Any], axes: Sequence[Any], **parameters: Any):
         results = primitive.bind(*_leading(operands, axes), **parameters)
@@ -154,8 +148,7 @@ def _behind_barrier(operands: Sequence[Any]) -> Sequence[Any]:
     which takes seconds where there are hundreds. The barrier itself is gone
     before XLA assigns buffers.
     """
-    found = stablehlo.optimization_barrier(operands)
-    return [found] if len(operands) == 1 else list(found)
+    return list(stablehlo.OptimizationBarrierOp(operands).results)
 
 
 def _leading(operands: Sequence[Any], axes: Sequence[Any]) -> list[jax.Array]:

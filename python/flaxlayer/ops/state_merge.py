@@ -21,8 +21,7 @@ from flaxlayer.ops.dispatch import Choice
 
 TARGET = "flaxlayer_state_merge"
 
-# Of the leaves that the kernel merges; it is not made for others, such as
-# those of 8-bit floats.
+# What the kernel merges; it is not made for others, such as 8-bit floats.
 _KERNEL_DTYPES = frozenset(
     np.dtype(dtype)
     for dtype in (
@@ -76,16 +75,18 @@ def merge(
         return new
     # - The predicate alone decides: the reference. XLA selects in the step
     #   that computes a leaf, where a call would have to copy it.
-    # - There is a guard: the native call. XLA would go over each leaf once to
-    #   look at it and once to select, in code that it compiles for each.
-    # A cast is XLA's in any case. It is in the step that computes the leaf,
-    # and decides there whether to round to the new leaf's own dtype first,
-    # which XLA does not always do; a cast in a call would differ in that.
-    old_words, new_words = map(_words, old), map(_words, new)
-    if guard and kernel.kernel == "native":
-        merged = _native(taken, [*old_words], [*new_words], kernel.required)
+    # - There is a guard: the native call, for the leaves that its kernel can
+    #   merge. XLA goes over each leaf once to look at it and once to select, in
+    #   code that it compiles for each of them.
+    # A cast is XLA's in any case: it costs nothing in the step that computes a
+    # leaf. XLA may also leave out there what rounds to the dtype that is cast
+    # from; with the cast in a call that would differ from the reference.
+    kept, given = [*map(_words, old)], [*map(_words, new)]
+    known = [leaf.dtype in _KERNEL_DTYPES for leaf in kept]
+    if kernel.kernel == "native" and guard and any(known):
+        merged = _native(taken, kept, given, known, required=kernel.required)
     else:
-        merged = _reference(taken, [*old_words], [*new_words], guard)
+        merged = _reference(taken, kept, given, guard=guard)
     return [
         _with_dtype_of(leaf, words)
         for leaf, words in zip(old, merged, strict=True)
@@ -166,6 +167,7 @@ def _reference(
     taken: jax.Array,
     old: Sequence[jax.Array],
     new: Sequence[jax.Array],
+    *,
     guard: bool,
 ) -> list[jax.Array]:
     if guard:
@@ -197,10 +199,11 @@ def _native(
     taken: jax.Array,
     old: Sequence[jax.Array],
     new: Sequence[jax.Array],
+    known: Sequence[bool],
+    *,
     required: bool,
 ) -> list[jax.Array]:
-    """As `_reference` with a guard; what the kernel cannot merge, XLA does."""
-    known = [leaf.dtype in _KERNEL_DTYPES for leaf in old]
+    """`_reference` with a guard; XLA merges the leaves that are not known."""
     others = [leaf for leaf, here in zip(new, known, strict=True) if not here]
     if others:
         taken = _if_finite(taken, others)

@@ -173,8 +173,8 @@ TEST(RandomMaskHandlersTest, DivideLargeResultsAmongThreads) {
     Dims leading;
     Dims shape;
   } cases[] = {
-      {{}, {8193}},  {{}, {100003}},   {{}, {3, 8192, 2}}, {{7}, {5001}},
-      {{2}, {8192}}, {{3, 4001}, {3}}, {{20001}, {}},
+      {{}, {65537}},  {{}, {300007}},    {{}, {3, 65536, 2}}, {{7}, {40001}},
+      {{2}, {65536}}, {{3, 32001}, {3}}, {{150001}, {}},
   };
   for (const Tasks tasks : {Tasks::kOnThreads, Tasks::kInline, Tasks::kLate}) {
     for (const auto& [leading, shape] : cases) {

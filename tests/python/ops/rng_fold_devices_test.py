@@ -1,24 +1,14 @@
-"""The RNG fold in programs over several devices.
-
-The number of devices is fixed when JAX starts, so the checks run in a process
-of their own: this file, started as a script.
-"""
-
-import json
-import os
-import subprocess
-import sys
-import traceback
+"""The RNG fold in programs over several devices."""
 
 import jax
 import numpy as np
 import pytest
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxlayer.ops import dispatch, rng_fold
+from tests.python.ops import eight_devices
+from tests.python.ops.eight_devices import shard_map, sharded
 
 TAGS = (1, 2, 3)
-NUM_DEVICES = 8
 
 
 def fold(states, policy="auto"):
@@ -29,14 +19,6 @@ def fold(states, policy="auto"):
 def states():
     rng = np.random.default_rng(0)
     return rng.integers(0, 2**32, (16, 2), dtype=np.uint32)
-
-
-def mesh():
-    return Mesh(np.array(jax.devices()), ("batch",))
-
-
-def sharded(*spec):
-    return NamedSharding(mesh(), PartitionSpec(*spec))
 
 
 def assert_keys(keys):
@@ -72,19 +54,6 @@ def check_one_device_of_many_uses_native():
     assert rng_fold.TARGET in function.lower(states()).as_text()
 
 
-def shard_map(function):
-    try:
-        from jax import shard_map as transform
-    except ImportError:  # JAX before 0.7
-        from jax.experimental.shard_map import shard_map as transform
-    return transform(
-        function,
-        mesh=mesh(),
-        in_specs=PartitionSpec("batch"),
-        out_specs=PartitionSpec("batch"),
-    )
-
-
 def check_shard_map_uses_native_on_each_device():
     function = jax.jit(shard_map(fold))
     argument = jax.device_put(states(), sharded("batch"))
@@ -102,46 +71,15 @@ def check_native_by_name_raises_for_a_mesh():
     assert_keys(function(states()))
 
 
-CHECKS = [name for name in list(globals()) if name.startswith("check_")]
-
-
-def run_checks():
-    """Prints what went wrong in each check, null for nothing, as JSON."""
-    assert len(jax.devices()) == NUM_DEVICES
-    failures = {}
-    for name in CHECKS:
-        try:
-            globals()[name]()
-            failures[name] = None
-        except Exception:
-            failures[name] = traceback.format_exc()
-    print(json.dumps(failures))
-
-
 @pytest.fixture(scope="module")
 def failures(native_kernels):
-    flag = f"--xla_force_host_platform_device_count={NUM_DEVICES}"
-    result = subprocess.run(
-        [sys.executable, __file__],
-        env={
-            **os.environ,
-            "JAX_PLATFORMS": "cpu",
-            "KERAS_BACKEND": "jax",
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
-            "XLA_FLAGS": flag,
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout.splitlines()[-1])
+    return eight_devices.failures_of(__file__)
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", eight_devices.checks(globals()))
 def test_with_eight_devices(failures, check):
     assert failures[check] is None, failures[check]
 
 
 if __name__ == "__main__":
-    run_checks()
+    eight_devices.run_checks(globals())
