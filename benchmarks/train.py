@@ -14,7 +14,15 @@ import jax
 import keras
 
 import flaxlayer
-from benchmarks import children, growth, interleave, layers, loops, models
+from benchmarks import (
+    children,
+    growth,
+    interleave,
+    layers,
+    loops,
+    models,
+    operations,
+)
 from benchmarks.loops import FREE, HAND, OURS, PEER, REFERENCE
 from benchmarks.report import Floor, Section
 
@@ -71,6 +79,7 @@ class Settings:
         growth_cold_rounds: how often they are compiled.
         memory_rounds: how many processes there are for each subject.
         memory_steps: how many steps each of them takes.
+        profiled_steps: how many steps are profiled.
         blocks: makes the models so many blocks long.
 
     Raises:
@@ -78,7 +87,13 @@ class Settings:
     """
 
     models: Sequence[str] = tuple(models.WORKLOADS)
-    parts: Sequence[str] = (STEP, COLD, growth.GROWTH, MEMORY)
+    parts: Sequence[str] = (
+        STEP,
+        COLD,
+        growth.GROWTH,
+        MEMORY,
+        operations.OPERATIONS,
+    )
     rounds: int = 30
     burst: float = 0.1
     cold_rounds: int = 3
@@ -88,6 +103,7 @@ class Settings:
     growth_cold_rounds: int = 1
     memory_rounds: int = 1
     memory_steps: int = 20
+    profiled_steps: int = 20
     blocks: int | None = None
 
     def __post_init__(self) -> None:
@@ -107,6 +123,7 @@ SMOKE = Settings(
     sizes=(1, 2),
     growth_rounds=2,
     memory_steps=2,
+    profiled_steps=2,
     blocks=1,
 )
 
@@ -283,6 +300,16 @@ def _memory(settings: Settings, progress: Progress) -> dict[str, Section]:
     }
 
 
+def _operations(settings: Settings, progress: Progress) -> dict[str, Section]:
+    progress(operations.OPERATIONS)
+    section = operations.run(
+        list(settings.models),
+        steps=settings.profiled_steps,
+        blocks=settings.blocks,
+    )
+    return {operations.OPERATIONS: section}
+
+
 def peak_memory(name: str, subject: str, steps: int, blocks: int | None) -> int:
     """What training takes in this process, in bytes; in a process of its own.
 
@@ -312,6 +339,7 @@ PARTS: dict[str, Callable[[Settings, Progress], dict[str, Section]]] = {
     COLD: _cold,
     growth.GROWTH: _growth,
     MEMORY: _memory,
+    operations.OPERATIONS: _operations,
 }
 
 
