@@ -17,7 +17,7 @@ from benchmarks.report import Section
 
 OPERATIONS = "operations"
 
-RANDOM = "random masks and words"
+RANDOM = "random words"
 PRODUCTS = "products and convolutions"
 COPIES = "copies"
 OTHER = "everything else"

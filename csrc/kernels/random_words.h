@@ -29,9 +29,6 @@ struct RandomWordsKernels {
   // Both words of each block, x0 first: 2 * count words, the keys that
   // jax.random.split makes.
   void (*blocks)(ThreefryKey key, uint64_t start, size_t count, uint32_t* out);
-  // Whether the 32-bit word is less than `limit`, as 1 or 0.
-  void (*masks)(ThreefryKey key, uint64_t start, size_t count, uint32_t limit,
-                uint8_t* out);
 };
 
 // Those for `set`, which has to be supported.

@@ -8,7 +8,6 @@
 #include <string>
 
 #include "csrc/ffi/fold_in.h"
-#include "csrc/ffi/random_mask.h"
 #include "csrc/ffi/random_words.h"
 #include "csrc/ffi/rng_fold.h"
 #include "csrc/ffi/state_merge.h"
@@ -28,10 +27,7 @@ py::capsule HandlerCapsule(XLA_FFI_Handler* handler) {
 py::dict Registrations() {
   py::dict targets;
   targets["flaxlayer_fold_in"] = HandlerCapsule(FlaxlayerFoldIn);
-  targets["flaxlayer_fold_in_random_mask"] =
-      HandlerCapsule(FlaxlayerFoldInRandomMask);
   targets["flaxlayer_random_bits"] = HandlerCapsule(FlaxlayerRandomBits);
-  targets["flaxlayer_random_mask"] = HandlerCapsule(FlaxlayerRandomMask);
   targets["flaxlayer_random_split"] = HandlerCapsule(FlaxlayerRandomSplit);
   targets["flaxlayer_rng_fold"] = HandlerCapsule(FlaxlayerRngFold);
   targets["flaxlayer_state_merge"] = HandlerCapsule(FlaxlayerStateMerge);

@@ -14,7 +14,6 @@ from flaxlayer import (
     initialization,
     jax_compat,
     key_form,
-    linen_dropout,
     rng_streams,
     variable_tree,
 )
@@ -151,15 +150,14 @@ class FlaxLayer(JaxLayer):
     ) -> tuple[Any, Any]:
         options = {"training": training} if self._takes_training else {}
         try:
-            with linen_dropout.native_masks(rng):
-                outputs, new_state = self.module.apply(
-                    {**(params or {}), **(state or {})},
-                    inputs,
-                    rngs=rng,
-                    method=self.method,
-                    mutable=flax.core.DenyList([_PARAMS]),
-                    **options,
-                )
+            outputs, new_state = self.module.apply(
+                {**(params or {}), **(state or {})},
+                inputs,
+                rngs=rng,
+                method=self.method,
+                mutable=flax.core.DenyList([_PARAMS]),
+                **options,
+            )
         except flax.errors.FlaxError as error:
             raise self._explained(error) from error
         return outputs, self._unboxed(dict(new_state))

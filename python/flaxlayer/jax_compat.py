@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import jax.extend
 import jax.numpy as jnp
-import numpy as np
 from jax.interpreters import partial_eval
 
 
@@ -143,12 +142,6 @@ def threefry_partitionable() -> bool:
     return bool(config.jax_threefry_partitionable)
 
 
-def x64() -> bool:
-    """Whether Python floats are 64 bits wide to JAX."""
-    config: Any = jax.config
-    return bool(config.jax_enable_x64)
-
-
 # Rules of the primitives in flaxlayer.ops.
 
 
@@ -238,42 +231,3 @@ def lowering_num_partitions(ctx: Any) -> int | None:
     return math.prod(
         size for axis, size in mesh.shape.items() if axis not in manual_axes
     )
-
-
-def custom_call_operands(value: Any, target: str) -> Sequence[Any] | None:
-    """The operands of the custom call that a value comes from.
-
-    Needs lowering rules to be given MLIR values whose `owner` is the operation
-    or the block they come from, and custom calls to be `stablehlo` operations
-    with an attribute `call_target_name`. Should that go away no value is known
-    to come from a call.
-
-    Args:
-        value: an operand of the lowering rule that asks.
-        target: the name of the custom call.
-
-    Returns:
-        The operands, or None if it does not come from such a call.
-    """
-    operation: Any = getattr(value, "owner", None)
-    if getattr(operation, "name", None) != "stablehlo.custom_call":
-        return None
-    name = getattr(operation.attributes["call_target_name"], "value", None)
-    return tuple(operation.operands) if name == target else None
-
-
-def with_operands(ctx: Any, operands: Sequence[Any]) -> Any:
-    """A lowering context for other operands, which are on no mesh.
-
-    Needs `replace` of the context, its field `avals_in`, and the `type` of MLIR
-    values to have a `shape`.
-
-    Args:
-        ctx: what JAX passes to the lowering rule.
-        operands: MLIR values of unsigned 32-bit words.
-    """
-    avals = [
-        jax.core.ShapedArray(tuple(operand.type.shape), np.dtype(np.uint32))
-        for operand in operands
-    ]
-    return ctx.replace(avals_in=avals)

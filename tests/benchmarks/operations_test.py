@@ -8,7 +8,7 @@ from benchmarks import operations
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        ("flaxlayer_random_mask.26", operations.RANDOM),
+        ("flaxlayer_random_bits.26", operations.RANDOM),
         ("dot.3", operations.PRODUCTS),
         ("ynn_fusion.72", operations.PRODUCTS),
         ("convolution.1", operations.PRODUCTS),

@@ -17,7 +17,6 @@
 #include <vector>
 
 #include "csrc/ffi/fold_in.h"
-#include "csrc/ffi/random_mask.h"
 #include "csrc/ffi/random_words.h"
 #include "csrc/ffi/rng_fold.h"
 #include "csrc/kernels/threefry.h"
@@ -35,15 +34,15 @@ using Dims = std::vector<int64_t>;
 enum class Handler {
   kBits,
   kSplit,
-  kMask,
-  kFoldInMask,
   kFoldIn,
   kRngFold,
 };
 
 constexpr Handler kHandlers[] = {
-    Handler::kBits,       Handler::kSplit,  Handler::kMask,
-    Handler::kFoldInMask, Handler::kFoldIn, Handler::kRngFold,
+    Handler::kBits,
+    Handler::kSplit,
+    Handler::kFoldIn,
+    Handler::kRngFold,
 };
 
 constexpr XLA_FFI_DataType kTypes[] = {
@@ -99,9 +98,6 @@ Call RightCall(FuzzInput& input) {
   }
   const Array keys = {XLA_FFI_DataType_U32, Concatenated(leading, {2})};
   const Array data = {XLA_FFI_DataType_U32, leading};
-  const Array masks = {XLA_FFI_DataType_PRED, Concatenated(leading, shape)};
-  const Attribute limit = {
-      "limit", false, XLA_FFI_DataType_U32, {input.Take<uint32_t>()}};
   switch (handler) {
     case Handler::kBits:
       return {handler,
@@ -114,10 +110,6 @@ Call RightCall(FuzzInput& input) {
               {{XLA_FFI_DataType_U32,
                 Concatenated(Concatenated(leading, shape), {2})}},
               {}};
-    case Handler::kMask:
-      return {handler, {keys}, {masks}, {limit}};
-    case Handler::kFoldInMask:
-      return {handler, {keys, data}, {masks}, {limit}};
     case Handler::kFoldIn:
       return {handler, {keys, data}, {keys}, {}};
     case Handler::kRngFold:
@@ -194,8 +186,7 @@ bool BeginWith(const Dims& dims, const Dims& first) {
 }
 
 bool IsRight(const Call& call) {
-  const bool has_data =
-      call.handler == Handler::kFoldInMask || call.handler == Handler::kFoldIn;
+  const bool has_data = call.handler == Handler::kFoldIn;
   if (call.operands.size() != (has_data ? 2 : 1)) return false;
   if (call.results.size() != 1) return false;
 
@@ -208,14 +199,10 @@ bool IsRight(const Call& call) {
     return false;
   }
 
-  const bool has_limit =
-      call.handler == Handler::kMask || call.handler == Handler::kFoldInMask;
-  const bool has_tags = call.handler == Handler::kRngFold;
-  if (has_limit || has_tags) {
+  if (call.handler == Handler::kRngFold) {
     if (call.attributes.size() != 1) return false;
     const Attribute& attribute = call.attributes[0];
-    if (attribute.name != (has_tags ? "tags" : "limit") ||
-        attribute.is_array != has_tags ||
+    if (attribute.name != "tags" || !attribute.is_array ||
         attribute.dtype != XLA_FFI_DataType_U32) {
       return false;
     }
@@ -230,10 +217,6 @@ bool IsRight(const Call& call) {
     case Handler::kSplit:
       return result.dtype == XLA_FFI_DataType_U32 &&
              result.dims.size() > leading.size() && result.dims.back() == 2 &&
-             BeginWith(result.dims, leading);
-    case Handler::kMask:
-    case Handler::kFoldInMask:
-      return result.dtype == XLA_FFI_DataType_PRED &&
              BeginWith(result.dims, leading);
     case Handler::kFoldIn:
       return result.dtype == XLA_FFI_DataType_U32 && result.dims == keys.dims;
@@ -297,9 +280,6 @@ void ExpectResult(const Call& call, const std::vector<TestBuffer>& operands,
       }
     case Handler::kSplit:
       return ExpectWords(Blocks{}, keys, result);
-    case Handler::kMask:
-    case Handler::kFoldInMask:
-      return ExpectWords(Masks{call.attributes[0].values[0]}, keys, result);
     case Handler::kFoldIn:
       for (const ThreefryKey& key : keys) {
         expected.insert(expected.end(), {key.k0, key.k1});
@@ -322,10 +302,6 @@ XLA_FFI_Handler* FunctionOf(Handler handler) {
       return FlaxlayerRandomBits;
     case Handler::kSplit:
       return FlaxlayerRandomSplit;
-    case Handler::kMask:
-      return FlaxlayerRandomMask;
-    case Handler::kFoldInMask:
-      return FlaxlayerFoldInRandomMask;
     case Handler::kFoldIn:
       return FlaxlayerFoldIn;
     case Handler::kRngFold:

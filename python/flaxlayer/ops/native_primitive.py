@@ -32,7 +32,6 @@ def define(
     tangents: Callable[..., Sequence[Any]] | None = None,
     attributes: Callable[..., Mapping[str, Any]] = lambda **_: {},
     aliases: Callable[[int], Mapping[int, int]] = lambda _: {},
-    emit: Callable[..., Any] | None = None,
 ) -> Primitive:
     """Makes the primitive of an operation.
 
@@ -53,9 +52,6 @@ def define(
         attributes: what the handler is given besides its operands.
         aliases: the results that are in the buffer of an operand, by the index
             of the operand, for that number of operands.
-        emit: emits the native call, as a lowering rule would, if it is not just
-            that of the handler on the operands; it sees the operations that
-            the operands come from.
     """
     primitive = Primitive(target)
     primitive.multiple_results = multiple_results
@@ -98,8 +94,6 @@ def define(
     def lower(ctx, *operands, required: bool, **static):
         obstacle = _obstacle(ctx)
         if obstacle is None:
-            if emit is not None:
-                return emit(ctx, *operands, **static)
             aliased = aliases(len(operands))
             if aliased:
                 operands = _behind_barrier(operands)
@@ -120,18 +114,12 @@ def define(
         )
         return rule(ctx, *operands)
 
-    # A cached lowering has operands of its own, which come from nowhere.
-    mlir.register_lowering(primitive, lower, cacheable=emit is None)
+    mlir.register_lowering(primitive, lower)
     return primitive
 
 
 def _obstacle(ctx: Any) -> str | None:
-    """Why there can be no native call where something is lowered, or None.
-
-    One lowering rule asks for the platform, rather than one being registered
-    for each: JAX 0.12 fails on rules for several platforms, as exports have
-    them, where the rules are not to be cached.
-    """
+    """Why there can be no native call where something is lowered, or None."""
     if jax_compat.lowering_platforms(ctx) != ("cpu",):
         return "it is for the platform cpu only"
     if jax_compat.lowering_for_export(ctx):

@@ -21,8 +21,6 @@ import numpy as np
 from flaxlayer import jax_compat
 from flaxlayer.ops import native_primitive
 
-FOLD_IN_TARGET = "flaxlayer_fold_in"
-
 _STOCK = jax.extend.random.threefry_prng_impl
 
 
@@ -39,7 +37,7 @@ def fold_in_reference(keys: jax.Array, data: jax.Array) -> jax.Array:
 
 
 fold_in_p = native_primitive.define(
-    FOLD_IN_TARGET,
+    "flaxlayer_fold_in",
     reference=fold_in_reference,
     result=lambda keys, data: jax.ShapeDtypeStruct(keys.shape, np.uint32),
 )
@@ -93,14 +91,14 @@ def prng_impl(*, required: bool) -> Hashable:
         return fold_in_p.bind(key, data, required=required)
 
     def split(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-        if not has_kernel(shape):
+        if not _has_kernel(shape):
             return _STOCK.split(key, shape)
         return split_p.bind(key, shape=shape, required=required)
 
     def random_bits(
         key: jax.Array, bit_width: int, shape: tuple[int, ...]
     ) -> jax.Array:
-        if not has_kernel(shape) or bit_width not in (8, 16, 32, 64):
+        if not _has_kernel(shape) or bit_width not in (8, 16, 32, 64):
             return _STOCK.random_bits(key, bit_width, shape)
         return random_bits_p.bind(
             key, bit_width=bit_width, shape=shape, required=required
@@ -118,16 +116,7 @@ def prng_impl(*, required: bool) -> Hashable:
     )
 
 
-def native_key(key: jax.Array) -> bool | None:
-    """For a key of `prng_impl` its `required`, for other values None."""
-    impl = jax_compat.key_impl(key)
-    for required in (False, True):
-        if impl == prng_impl(required=required):
-            return required
-    return None
-
-
-def has_kernel(shape: tuple[int, ...]) -> bool:
+def _has_kernel(shape: tuple[int, ...]) -> bool:
     """Whether words of this shape, with their layout, can be native."""
     return (
         jax_compat.threefry_partitionable()

@@ -87,21 +87,6 @@ struct Blocks {
   }
 };
 
-struct Masks {
-  using Element = uint8_t;
-  static constexpr const char* kName = "masks";
-  static constexpr size_t kPerBlock = 1;
-  void Write(ThreefryBlock block, Element* out) const {
-    out[0] = (block.x0 ^ block.x1) < limit ? 1 : 0;
-  }
-  void Call(const RandomWordsKernels& kernels, ThreefryKey key, uint64_t start,
-            size_t count, Element* out) const {
-    kernels.masks(key, start, count, limit, out);
-  }
-
-  uint32_t limit;
-};
-
 // Calls `function` with an object of each kind.
 template <typename Function>
 void ForEachKind(Function function) {
@@ -110,7 +95,6 @@ void ForEachKind(Function function) {
   function(Words32{});
   function(Words64{});
   function(Blocks{});
-  function(Masks{0x80000001});
 }
 
 // The elements for the `count` indices from `start`.

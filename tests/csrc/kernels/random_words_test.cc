@@ -180,18 +180,6 @@ TEST_P(RandomWordsTest, TouchNoPointerForNone) {
   });
 }
 
-TEST_P(RandomWordsTest, AreComparedWithAnyLimit) {
-  const std::vector<uint32_t> words = ExpectedWords(Words32{}, kKey, 0, 200);
-  for (const uint32_t limit :
-       {0u, 1u, 0x7fffffffu, 0x80000000u, 0xfffffffeu, 0xffffffffu, words[3],
-        words[3] + 1, words[130], words[130] + 1}) {
-    const std::vector<uint8_t> masks = Words(Masks{limit}, kKey, 0, 200);
-    for (size_t i = 0; i < words.size(); ++i) {
-      ASSERT_EQ(masks[i], words[i] < limit ? 1 : 0) << i << ", " << limit;
-    }
-  }
-}
-
 // What follows came from JAX 0.12, jax_threefry_partitionable being its
 // default, for the key jax.random.key(42, impl="threefry2x32").
 constexpr ThreefryKey k42 = {0, 42};

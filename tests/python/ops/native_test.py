@@ -131,9 +131,7 @@ def test_the_extension_offers_nothing_else(native_kernels):
     assert public == {"build_info", "registrations"}
     assert set(_native.registrations()) == {
         "flaxlayer_fold_in",
-        "flaxlayer_fold_in_random_mask",
         "flaxlayer_random_bits",
-        "flaxlayer_random_mask",
         "flaxlayer_random_split",
         "flaxlayer_rng_fold",
         "flaxlayer_state_merge",

@@ -444,7 +444,8 @@ def random_leaf(rng, dtype, shape):
         array = array & 1
     array = array.view(dtype).reshape(shape).copy()
     if jnp.issubdtype(dtype, np.inexact) and rng.random() < 0.7:
-        array = np.where(np.isfinite(array), array, array.dtype.type(1))
+        with np.errstate(invalid="ignore"):  # of signaling NaNs
+            array = np.where(np.isfinite(array), array, array.dtype.type(1))
     return jnp.asarray(array)
 
 

@@ -260,12 +260,6 @@ def test_keys_can_be_compared_stored_and_wrapped():
     assert jax.random.clone(native).shape == (2,)
 
 
-def optional(data=(1, 2)):
-    return jax.random.wrap_key_data(
-        jnp.asarray(data, jnp.uint32), impl=threefry.prng_impl(required=False)
-    )
-
-
 def draw_from(data, required=False):
     impl = threefry.prng_impl(required=required)
     key = jax.random.wrap_key_data(data, impl=impl)
@@ -310,10 +304,3 @@ def test_another_platform_uses_the_reference():
     traced = jax.jit(draw_from).trace(np.array([1, 2], np.uint32))
     text = traced.lower(lowering_platforms=("cuda",)).as_text()
     assert "custom_call @flaxlayer" not in text
-
-
-def test_keys_of_both_kinds_are_told_apart():
-    assert threefry.native_key(optional()) is False
-    assert threefry.native_key(keys((1, 2))[0]) is True
-    assert threefry.native_key(keys((1, 2))[1]) is None
-    assert threefry.native_key(jnp.zeros(2, jnp.uint32)) is None
