@@ -218,6 +218,40 @@ def test_native_and_reference_kernels_train_alike(native_kernels):
     assert_same_bits(*runs)
 
 
+def test_fifty_steps_have_the_bits_of_each_kernel_and_of_the_peer(
+    native_kernels,
+):
+    def make(layer_class, **options):
+        peer.set_random_seed(8)
+        layer = layer_class(models.ConvNet(), **options)
+        return layer, compiled(layer, IMAGES)
+
+    runs = []
+    for layer_class, options in (
+        (flaxlayer.FlaxLayer, {"kernels": "native"}),
+        (flaxlayer.FlaxLayer, {"kernels": "reference"}),
+        (peer.FlaxLayer, {}),
+    ):
+        layer, model = make(layer_class, **options)
+        losses = train(model, IMAGES, steps=50)
+        runs.append([*losses, *numpy(model.weights)])
+        if options.get("kernels") == "native":
+            assert "@flaxlayer_random_bits(" in program(layer)
+    assert_same_bits(runs[0], runs[1])
+    assert_same_bits(runs[0], runs[2])
+
+
+def program(layer):
+    """The lowered text of a call in training."""
+
+    def call(trainable, other, x):
+        return layer.stateless_call(trainable, other, x, training=True)
+
+    arguments = (layer.trainable_variables, layer.non_trainable_variables)
+    arrays = jax.tree_util.tree_map(lambda v: v.value, arguments)
+    return jax.jit(call).lower(*arrays, IMAGES[:16]).as_text()
+
+
 def test_training_leaves_the_given_variables_alone():
     variables = models.ConvNet().init(jax.random.key(0), jnp.asarray(IMAGES))
     before = numpy(jax.tree_util.tree_leaves(variables))
