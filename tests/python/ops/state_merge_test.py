@@ -165,10 +165,10 @@ def test_no_leaves(kernel):
 
 
 def test_many_leaves(kernel):
-    old = [jnp.full(i % 7, -1.0) for i in range(300)]
-    new = [jnp.full(i % 7, i, jnp.float32) for i in range(300)]
+    old = [jnp.full(i % 7, -1.0) for i in range(100)]
+    new = [jnp.full(i % 7, i, jnp.float32) for i in range(100)]
     assert_same(jax.jit(merging(kernel))(old, new), new)
-    new[299] = new[299].at[-1].set(jnp.nan)
+    new[97] = new[97].at[-1].set(jnp.nan)
     assert_same(jax.jit(merging(kernel))(old, new), old)
 
 
@@ -240,8 +240,7 @@ def test_there_is_a_call_only_for_what_the_kernel_knows(auto):
 
 
 @pytest.mark.parametrize("to", FLOATS + COMPLEX + OTHERS)
-@pytest.mark.parametrize("guard", [False, True])
-def test_new_leaves_are_cast(kernel, to, guard):
+def test_new_leaves_are_cast(kernel, to):
     with jax.enable_x64(True):
         old = [jnp.zeros(3, to)] * len(FLOATS + OTHERS) + [jnp.zeros(1)]
         new = [jnp.array([0, 1, 2]).astype(dtype) for dtype in FLOATS + OTHERS]
@@ -249,7 +248,7 @@ def test_new_leaves_are_cast(kernel, to, guard):
         expected = [
             leaf.astype(kept.dtype) for kept, leaf in zip(old, new, strict=True)
         ]
-        assert_same(merging(kernel, guard)(old, new), expected)
+        assert_same(jax.jit(merging(kernel))(old, new), expected)
 
 
 def every_16_bits(dtype):
@@ -449,7 +448,7 @@ def random_leaf(rng, dtype, shape):
     return jnp.asarray(array)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(specs, max_size=6),
     st.sampled_from([None, False, True]),
@@ -488,7 +487,7 @@ def test_both_kernels_do_what_is_documented(
             assert_same(function(old, new, update), stored if taken else old)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     st.lists(specs, min_size=1, max_size=4),
     st.lists(st.integers(0, 3), min_size=1, max_size=2),
