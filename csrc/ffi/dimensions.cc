@@ -1,5 +1,6 @@
 #include "csrc/ffi/dimensions.h"
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <limits>
@@ -21,13 +22,13 @@ bool AreKeys(Dimensions dims) {
   return dims.size() > 0 && dims[dims.size() - 1] == 2;
 }
 
+bool BeginWith(Dimensions dims, Dimensions first) {
+  return dims.size() >= first.size() &&
+         std::equal(first.begin(), first.end(), dims.begin());
+}
+
 bool BeginWithThoseOf(Dimensions dims, Dimensions keys) {
-  const size_t leading = keys.size() - 1;
-  if (dims.size() < leading) return false;
-  for (size_t i = 0; i < leading; ++i) {
-    if (dims[i] != keys[i]) return false;
-  }
-  return true;
+  return BeginWith(dims, Dimensions(keys.begin(), keys.size() - 1));
 }
 
 bool Product(Dimensions dims, size_t first, size_t last, size_t* product) {

@@ -20,6 +20,9 @@ std::string ShapeString(const char* type, Dimensions dims);
 // Whether these are the dimensions of threefry keys, [..., 2].
 bool AreKeys(Dimensions dims);
 
+// Whether `dims` begins with all of `first`.
+bool BeginWith(Dimensions dims, Dimensions first);
+
 // Whether `dims` begins with the dimensions of `keys` but its last.
 bool BeginWithThoseOf(Dimensions dims, Dimensions keys);
 

@@ -94,11 +94,6 @@ bool SizeOf(const ffi::AnyBuffer& buffer, size_t* size) {
   return true;
 }
 
-bool BeginWith(Dimensions dims, Dimensions first) {
-  return dims.size() >= first.size() &&
-         std::equal(first.begin(), first.end(), dims.begin());
-}
-
 bool SameTypeAndShape(const ffi::AnyBuffer& a, const ffi::AnyBuffer& b) {
   return a.element_type() == b.element_type() &&
          a.dimensions().size() == b.dimensions().size() &&

@@ -35,18 +35,16 @@ def evaluate(
     Args:
         operation: the name of the primitive.
         parameters: its static parameters.
-        operands: NumPy arrays, or arrays and scalars of JAX.
+        operands: arrays of NumPy or JAX, and what JAX has for literals.
 
     Returns:
         The result, or `None` where it is left to XLA.
     """
-    if not all(map(_on_cpu, operands)):
-        return None
     if operation == "broadcast_in_dim":
         return _broadcast(parameters, operands)
     if operation not in _ARITHMETIC:
         return None
-    arrays = [np.asarray(operand) for operand in operands]
+    arrays = [_in_memory(operand) for operand in operands]
     if not all(map(_ordinary, arrays)):
         return None
     with np.errstate(all="ignore"):  # What is not ordinary is not returned.
@@ -61,25 +59,29 @@ def _broadcast(
     operand, *dynamic_shape = operands
     if dynamic_shape or np.shape(operand) or parameters.get("sharding"):
         return None
-    return np.broadcast_to(np.asarray(operand), parameters["shape"])
-
-
-def _on_cpu(operand: Any) -> bool:
-    if isinstance(operand, np.ndarray | np.generic | bool | int | float):
-        return True
+    number = _in_memory(operand)
     return (
-        isinstance(operand, jax.Array)
-        and not isinstance(operand, jax.core.Tracer)
-        and not jax.dtypes.issubdtype(operand.dtype, jax.dtypes.extended)
-        and operand.is_fully_addressable
-        and all(device.platform == "cpu" for device in operand.devices())
-        and len(operand.devices()) == 1
+        None if number is None else np.broadcast_to(number, parameters["shape"])
     )
 
 
-def _ordinary(array: np.ndarray) -> bool:
+def _in_memory(operand: Any) -> np.ndarray | None:
+    """An operand as an array of its own dtype; `None` if it is not on a CPU."""
+    if isinstance(operand, jax.Array) and (
+        isinstance(operand, jax.core.Tracer)
+        or jax.dtypes.issubdtype(operand.dtype, jax.dtypes.extended)
+        or not operand.is_fully_addressable
+        or [device.platform for device in operand.devices()] != ["cpu"]
+    ):
+        return None
+    # A literal may be a Python float of JAX's with a dtype of 32 bits, of which
+    # NumPy alone would make 64.
+    return np.asarray(operand, operand.dtype)
+
+
+def _ordinary(array: np.ndarray | None) -> bool:
     """Whether all its elements are normal floating-point numbers, or zero."""
-    if array.dtype not in (np.float32, np.float64):
+    if array is None or array.dtype not in (np.float32, np.float64):
         return False
     magnitude = np.abs(array)
     smallest = np.finfo(array.dtype).smallest_normal

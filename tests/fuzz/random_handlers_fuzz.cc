@@ -24,12 +24,11 @@
 #include "tests/csrc/ffi/fake_api.h"
 #include "tests/csrc/ffi/test_buffer.h"
 #include "tests/csrc/kernels/random_words_reference.h"
+#include "tests/fuzz/fuzz_arrays.h"
 #include "tests/fuzz/fuzz_input.h"
 
 namespace flaxlayer {
 namespace {
-
-using Dims = std::vector<int64_t>;
 
 enum class Handler {
   kBits,
@@ -45,23 +44,9 @@ constexpr Handler kHandlers[] = {
     Handler::kRngFold,
 };
 
-constexpr XLA_FFI_DataType kTypes[] = {
-    XLA_FFI_DataType_PRED, XLA_FFI_DataType_S8,     XLA_FFI_DataType_S16,
-    XLA_FFI_DataType_S32,  XLA_FFI_DataType_S64,    XLA_FFI_DataType_U8,
-    XLA_FFI_DataType_U16,  XLA_FFI_DataType_U32,    XLA_FFI_DataType_U64,
-    XLA_FFI_DataType_F16,  XLA_FFI_DataType_BF16,   XLA_FFI_DataType_F32,
-    XLA_FFI_DataType_F64,  XLA_FFI_DataType_C64,    XLA_FFI_DataType_C128,
-    XLA_FFI_DataType_U4,   XLA_FFI_DataType_F8E5M2, XLA_FFI_DataType_TOKEN,
-};
-
 constexpr XLA_FFI_DataType kWordTypes[] = {
     XLA_FFI_DataType_U8, XLA_FFI_DataType_U16, XLA_FFI_DataType_U32,
     XLA_FFI_DataType_U64};
-
-struct Array {
-  XLA_FFI_DataType dtype;
-  Dims dims;
-};
 
 struct Attribute {
   std::string name;
@@ -79,12 +64,6 @@ struct Call {
 
 Dims Concatenated(Dims dims, const Dims& more) {
   dims.insert(dims.end(), more.begin(), more.end());
-  return dims;
-}
-
-Dims TakeDims(FuzzInput& input) {
-  Dims dims(input.TakeUpTo(2));
-  for (int64_t& dim : dims) dim = static_cast<int64_t>(input.TakeUpTo(4));
   return dims;
 }
 
@@ -123,41 +102,6 @@ Call RightCall(FuzzInput& input) {
           {keys},
           {{XLA_FFI_DataType_U32, Concatenated(leading, {count, 2})}},
           {tags}};
-}
-
-// Changes an array, leaves it out or adds another.
-void Spoil(FuzzInput& input, std::vector<Array>& arrays) {
-  const int what = input.Take<uint8_t>() % 7;
-  if (arrays.empty() || what == 0) {
-    arrays.push_back({input.TakeOneOf(kTypes), TakeDims(input)});
-    return;
-  }
-  const size_t which = input.TakeUpTo(8) % arrays.size();
-  Dims& dims = arrays[which].dims;
-  const size_t axis = dims.empty() ? 0 : input.TakeUpTo(8) % dims.size();
-  switch (what) {
-    case 1:
-      arrays.erase(arrays.begin() + static_cast<std::ptrdiff_t>(which));
-      break;
-    case 2:
-      arrays[which].dtype = input.TakeOneOf(kTypes);
-      break;
-    case 3:
-      dims.insert(dims.begin() + static_cast<std::ptrdiff_t>(axis),
-                  static_cast<int64_t>(input.TakeUpTo(3)));
-      break;
-    case 4:
-      if (!dims.empty()) {
-        dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(axis));
-      }
-      break;
-    case 5:
-      if (!dims.empty()) dims[axis] = input.Take<int8_t>() % 8;
-      break;
-    default:
-      // Any number, often with a product that overflows.
-      if (!dims.empty()) dims[axis] = input.Take<int64_t>();
-  }
 }
 
 // Not for a handler without attributes: whether it ignores those that it is

@@ -15,12 +15,11 @@
 #include "tests/csrc/ffi/call_frame.h"
 #include "tests/csrc/ffi/fake_api.h"
 #include "tests/csrc/ffi/test_buffer.h"
+#include "tests/fuzz/fuzz_arrays.h"
 #include "tests/fuzz/fuzz_input.h"
 
 namespace flaxlayer {
 namespace {
-
-using Dims = std::vector<int64_t>;
 
 // Those that leaves may have.
 constexpr XLA_FFI_DataType kLeafTypes[] = {
@@ -31,33 +30,10 @@ constexpr XLA_FFI_DataType kLeafTypes[] = {
     XLA_FFI_DataType_F64,  XLA_FFI_DataType_C64,  XLA_FFI_DataType_C128,
 };
 
-// And some more.
-constexpr XLA_FFI_DataType kTypes[] = {
-    XLA_FFI_DataType_PRED, XLA_FFI_DataType_U8,     XLA_FFI_DataType_U32,
-    XLA_FFI_DataType_F16,  XLA_FFI_DataType_BF16,   XLA_FFI_DataType_F32,
-    XLA_FFI_DataType_U4,   XLA_FFI_DataType_F8E5M2, XLA_FFI_DataType_TOKEN,
-    XLA_FFI_DataType_C128,
-};
-
-struct Array {
-  XLA_FFI_DataType dtype;
-  Dims dims;
-};
-
-bool operator==(const Array& a, const Array& b) {
-  return a.dtype == b.dtype && a.dims == b.dims;
-}
-
 struct Call {
   std::vector<Array> operands;
   std::vector<Array> results;
 };
-
-Dims TakeDims(FuzzInput& input) {
-  Dims dims(input.TakeUpTo(2));
-  for (int64_t& dim : dims) dim = static_cast<int64_t>(input.TakeUpTo(4));
-  return dims;
-}
 
 Call RightCall(FuzzInput& input) {
   const Array update = {XLA_FFI_DataType_PRED, TakeDims(input)};
@@ -78,41 +54,6 @@ Call RightCall(FuzzInput& input) {
   call.operands.insert(call.operands.end(), leaves.begin(), leaves.end());
   call.results.insert(call.results.end(), leaves.begin(), leaves.end());
   return call;
-}
-
-// Changes an array, leaves it out or adds another.
-void Spoil(FuzzInput& input, std::vector<Array>& arrays) {
-  const int what = input.Take<uint8_t>() % 6;
-  if (arrays.empty() || what == 0) {
-    arrays.push_back({input.TakeOneOf(kTypes), TakeDims(input)});
-    return;
-  }
-  const size_t which = input.TakeUpTo(15) % arrays.size();
-  Dims& dims = arrays[which].dims;
-  const size_t axis = dims.empty() ? 0 : input.TakeUpTo(8) % dims.size();
-  switch (what) {
-    case 1:
-      arrays.erase(arrays.begin() + static_cast<std::ptrdiff_t>(which));
-      break;
-    case 2:
-      arrays[which].dtype = input.TakeOneOf(kTypes);
-      break;
-    case 3:
-      dims.insert(dims.begin() + static_cast<std::ptrdiff_t>(axis),
-                  static_cast<int64_t>(input.TakeUpTo(3)));
-      break;
-    case 4:
-      if (!dims.empty()) {
-        dims.erase(dims.begin() + static_cast<std::ptrdiff_t>(axis));
-      }
-      break;
-    default:
-      // Small or any number, often with a product that overflows.
-      if (!dims.empty()) {
-        dims[axis] =
-            input.TakeBool() ? input.Take<int8_t>() % 8 : input.Take<int64_t>();
-      }
-  }
 }
 
 bool IsRight(const Call& call) {

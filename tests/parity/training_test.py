@@ -10,6 +10,7 @@ import pytest
 
 import flaxlayer
 from tests.parity import models, peer
+from tests.python.keras_models import program
 
 IMAGES = np.random.RandomState(0).randn(64, 8, 8, 1).astype("float32")
 TOKENS = np.random.RandomState(1).randn(64, 5, 6).astype("float32")
@@ -236,20 +237,9 @@ def test_fifty_steps_have_the_bits_of_each_kernel_and_of_the_peer(
         losses = train(model, IMAGES, steps=50)
         runs.append([*losses, *numpy(model.weights)])
         if options.get("kernels") == "native":
-            assert "@flaxlayer_random_bits(" in program(layer)
+            assert "@flaxlayer_random_bits(" in program(layer, IMAGES[:16])
     assert_same_bits(runs[0], runs[1])
     assert_same_bits(runs[0], runs[2])
-
-
-def program(layer):
-    """The lowered text of a call in training."""
-
-    def call(trainable, other, x):
-        return layer.stateless_call(trainable, other, x, training=True)
-
-    arguments = (layer.trainable_variables, layer.non_trainable_variables)
-    arrays = jax.tree_util.tree_map(lambda v: v.value, arguments)
-    return jax.jit(call).lower(*arrays, IMAGES[:16]).as_text()
 
 
 def test_training_leaves_the_given_variables_alone():

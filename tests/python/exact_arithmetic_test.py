@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flaxlayer import exact_arithmetic
+from flaxlayer import exact_arithmetic, jax_compat
 
 BINARY = {
     "add": jax.lax.add,
@@ -103,3 +103,27 @@ def test_keys_and_tracers_are_left_to_jax():
         return x
 
     traced(1.0)
+
+
+def test_literals_have_the_dtype_that_jax_gives_them():
+    # JAX has Python floats for some literals, which are 64 bits wide to NumPy.
+    def function(x):
+        return jnp.sqrt(2.0) * x + 0.1, jnp.full((3,), 0.1)
+
+    x = np.random.default_rng(1).standard_normal(1000).astype(np.float32)
+    results = jax_compat.eval_by_equation(
+        jax.make_jaxpr(function)(x), [x], exact_arithmetic.evaluate
+    )
+    with jax.disable_jit():  # One operation after the other.
+        expected = function(jnp.asarray(x))
+    for actual, stock in zip(results, expected, strict=True):
+        assert actual.dtype == np.float32
+        np.testing.assert_array_equal(bits(actual), bits(stock))
+
+
+def test_a_literal_is_computed_with():
+    (equation,) = jax.make_jaxpr(lambda: jnp.sqrt(2.0))().jaxpr.eqns
+    (literal,) = equation.invars
+    result = exact_arithmetic.evaluate("sqrt", {}, [literal.val])
+    assert result is not None
+    assert result.dtype == np.float32

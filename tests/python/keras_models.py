@@ -1,6 +1,7 @@
 """What the tests inside Keras models share: modules, data, a short fit."""
 
 import flax.linen as nn
+import jax
 import keras
 import numpy as np
 
@@ -50,3 +51,14 @@ def compiled(model, rate=0.05):
 
 def fit(model, x=X, y=Y, **kwargs):
     return model.fit(x, y, batch_size=8, shuffle=False, verbose=0, **kwargs)
+
+
+def program(layer, inputs, training=True):
+    """The lowered text of one call of a layer."""
+
+    def call(trainable, other, x):
+        return layer.stateless_call(trainable, other, x, training=training)
+
+    arguments = (layer.trainable_variables, layer.non_trainable_variables)
+    arrays = jax.tree_util.tree_map(lambda v: v.value, arguments)
+    return jax.jit(call).lower(*arrays, inputs).as_text()

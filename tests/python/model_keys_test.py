@@ -8,6 +8,7 @@ import pytest
 
 import flaxlayer
 from flaxlayer import FlaxLayer, JaxLayer
+from tests.python.keras_models import program
 
 X = np.linspace(-1.0, 1.0, 8, dtype=np.float32).reshape(2, 4)
 TARGET = "custom_call @flaxlayer_"
@@ -143,17 +144,6 @@ def called(module, **kwargs):
     return jax.tree_util.tree_leaves((results, weights))
 
 
-def program(layer, training=True):
-    """The lowered text of one call."""
-
-    def call(trainable, other, x):
-        return layer.stateless_call(trainable, other, x, training=training)
-
-    arguments = (layer.trainable_variables, layer.non_trainable_variables)
-    arrays = jax.tree_util.tree_map(lambda v: v.value, arguments)
-    return jax.jit(call).lower(*arrays, X).as_text()
-
-
 def assert_same(actual, expected):
     assert len(actual) == len(expected)
     for a, b in zip(actual, expected, strict=True):
@@ -178,10 +168,10 @@ def test_what_works_with_native_keys(module):
     )
     layer = FlaxLayer(module, seed=0)
     layer.build(X.shape)
-    assert TARGET in program(layer)
+    assert TARGET in program(layer, X)
     reference = FlaxLayer(module, seed=0, kernels="reference")
     reference.build(X.shape)
-    assert TARGET not in program(reference)
+    assert TARGET not in program(reference, X)
 
 
 @pytest.mark.parametrize("module", STOCK, ids=name)
@@ -189,7 +179,7 @@ def test_what_needs_the_keys_of_jax_gets_them(module):
     assert_same(called(module), called(module, kernels="reference"))
     layer = FlaxLayer(module, seed=0)
     layer.build(X.shape)
-    assert TARGET not in program(layer)
+    assert TARGET not in program(layer, X)
     # It is not tried again and again.
     assert layer._takes_stock_keys_only
     assert layer.compute_output_shape(X.shape) == X.shape
@@ -237,7 +227,7 @@ def test_other_implementations_are_used_as_they_are():
     with jax.default_prng_impl("rbg"):
         layer = FlaxLayer(Dropout(), seed=0)
         layer.build(X.shape)
-        assert TARGET not in program(layer)
+        assert TARGET not in program(layer, X)
         assert layer(X, training=True).shape == X.shape
 
 
@@ -271,7 +261,7 @@ def outputs(call_fn, **kwargs):
 def test_a_jax_layer_gives_raw_keys_by_default():
     layer = JaxLayer(raw, typed_init, seed=4)
     layer.build(X.shape)
-    assert TARGET not in program(layer)
+    assert TARGET not in program(layer, X)
 
 
 def test_rng_impl_gives_typed_keys_of_the_same_bits():
@@ -282,7 +272,7 @@ def test_rng_impl_gives_typed_keys_of_the_same_bits():
     )
     layer = JaxLayer(typed, typed_init, seed=4, rng_impl="threefry2x32")
     layer.build(X.shape)
-    assert TARGET in program(layer)
+    assert TARGET in program(layer, X)
 
 
 def test_rng_impl_may_be_another():
@@ -319,5 +309,5 @@ def test_the_policy_of_the_process_decides():
     layer = FlaxLayer(Dropout(), seed=0)
     layer.build(X.shape)
     with flaxlayer.kernels("reference"):
-        assert TARGET not in program(layer)
-    assert TARGET in program(layer)
+        assert TARGET not in program(layer, X)
+    assert TARGET in program(layer, X)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from flaxlayer import FlaxLayer, JaxLayer
+from tests.python.keras_models import program
 
 X = np.linspace(-1.0, 1.0, 12, dtype=np.float32).reshape(3, 4)
 BAD = np.where(X > 0.9, np.nan, X)
@@ -39,15 +40,6 @@ def layer_of(**kwargs):
     layer = FlaxLayer(Norms(), seed=0, **kwargs)
     layer.build(X.shape)
     return layer
-
-
-def program(layer, training=True, x=X):
-    def call(trainable, other, x):
-        return layer.stateless_call(trainable, other, x, training=training)
-
-    arguments = (layer.trainable_variables, layer.non_trainable_variables)
-    arrays = jax.tree_util.tree_map(lambda v: v.value, arguments)
-    return jax.jit(call).lower(*arrays, x).as_text()
 
 
 @both_kernels
@@ -95,19 +87,19 @@ def test_in_fit(kernels):
 
 
 def test_the_guard_is_one_call():
-    assert program(layer_of(nonfinite_state="keep")).count(TARGET) == 1
-    text = program(layer_of(nonfinite_state="keep", kernels="reference"))
+    assert program(layer_of(nonfinite_state="keep"), X).count(TARGET) == 1
+    text = program(layer_of(nonfinite_state="keep", kernels="reference"), X)
     assert TARGET not in text
 
 
 @pytest.mark.parametrize("kernels", ["auto", "native"])
 def test_without_anything_to_do_nothing_is_emitted(kernels):
-    assert TARGET not in program(layer_of(kernels=kernels))
+    assert TARGET not in program(layer_of(kernels=kernels), X)
     guarded = layer_of(nonfinite_state="keep", kernels=kernels)
     # Inference leaves the state alone.
-    assert TARGET not in program(guarded, training=False)
+    assert TARGET not in program(guarded, X, training=False)
     plain = layer_of(kernels="reference")
-    assert "stablehlo.is_finite" not in program(plain)
+    assert "stablehlo.is_finite" not in program(plain, X)
 
 
 @both_kernels

@@ -65,7 +65,6 @@ def merge(
             `kernel.required` and there is something to guard.
     """
     old, new = _checked(old, new)
-    taken = _checked_update(True if update is None else update)
     guard = guard and any(map(_is_inexact, new))
 
     # Which implementation runs, and why:
@@ -73,6 +72,7 @@ def merge(
     #   that computes a leaf, and those that need no cast are left alone.
     if update is None and not guard:
         return new
+    taken = _checked_update(True if update is None else update)
     # - The predicate alone decides: the reference. XLA selects in the step
     #   that computes a leaf, where a call would have to copy it.
     # - There is a guard: the native call, for the leaves that its kernel can
