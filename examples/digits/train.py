@@ -68,12 +68,13 @@ def main() -> int:
         f"{arguments.epochs} epochs in {seconds:.1f} s"
     )
 
-    model.save(arguments.out / "digits.keras")
+    model.save(arguments.out / "model.keras")
     np.savez(
-        arguments.out / "predictions.npz", images=test_images, logits=logits
+        arguments.out / "predictions.npz", inputs=test_images, outputs=logits
     )
     reloaded = subprocess.run(
-        [sys.executable, _HERE / "reload.py", arguments.out], check=False
+        [sys.executable, _HERE.parent / "reload.py", _HERE, arguments.out],
+        check=False,
     )
 
     picture = arguments.out / "digits.png"

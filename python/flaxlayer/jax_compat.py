@@ -5,13 +5,16 @@ plainly when that goes away.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.extend
 import jax.numpy as jnp
 from jax.interpreters import partial_eval
+
+# The primitives behind `jax.debug`.
+_DEBUGGING = ("debug_callback", "debug_print")
 
 
 def key_impl(value: Any) -> Any:
@@ -71,14 +74,24 @@ def symbolic_dimension(name: str, *, at_least: int) -> Any:
 def without_dead_code(jaxpr: Any) -> tuple[Any, list[bool]]:
     """A closed jaxpr reduced to what its outputs depend on.
 
+    What is printed or called for debugging is left out as well, where it is
+    not inside another equation.
+
     Needs `jax.interpreters.partial_eval.dce_jaxpr`, which has no promise of
-    stability; the test compares what it leaves with the whole.
+    stability, keeps whatever has an effect, and takes a jaxpr with other
+    equations, and the names of the primitives for debugging; the tests compare
+    what it leaves with the whole.
 
     Returns:
         The reduced jaxpr, and which of the inputs it still takes.
     """
+    silent = [
+        equation
+        for equation in jaxpr.jaxpr.eqns
+        if equation.primitive.name not in _DEBUGGING
+    ]
     reduced, used = partial_eval.dce_jaxpr(
-        jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars)
+        jaxpr.jaxpr.replace(eqns=silent), [True] * len(jaxpr.jaxpr.outvars)
     )
     return jax.extend.core.ClosedJaxpr(reduced, jaxpr.consts), list(used)
 
@@ -87,6 +100,7 @@ def eval_by_equation(
     jaxpr: Any,
     arguments: Sequence[Any],
     shortcut: Callable[[str, Mapping[str, Any], Sequence[Any]], Any],
+    watched: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> list[Any]:
     """Runs a closed jaxpr one equation at a time, without compiling it whole.
 
@@ -100,6 +114,8 @@ def eval_by_equation(
         shortcut: is asked for each result first, with the name of the
             primitive, its parameters and the operands; returns `None` where
             the equation is to be run.
+        watched: returns an iterator over the equations, which may look at how
+            the evaluation goes.
     """
     literal = jax.extend.core.Literal
     values = dict(zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True))
@@ -110,7 +126,7 @@ def eval_by_equation(
             return variable.val
         return values[variable]
 
-    for equation in jaxpr.jaxpr.eqns:
+    for equation in watched(jaxpr.jaxpr.eqns):
         operands = [value_of(variable) for variable in equation.invars]
         result = shortcut(equation.primitive.name, equation.params, operands)
         if result is not None:

@@ -1,21 +1,20 @@
 """JaxLayer: a JAX model given as functions, as a Keras layer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import flax.linen as nn
 import jax
 import keras
 
-from flaxlayer import (
-    call_signature,
-    jax_compat,
-    key_form,
-    rng_streams,
-    variable_tree,
-)
+from flaxlayer import jax_compat, short_repr
+from flaxlayer.calls import call_signature
+from flaxlayer.calls.model_result import ModelResult
 from flaxlayer.config import module_config
-from flaxlayer.model_layer import ModelLayer, NonfiniteState
+from flaxlayer.model_layer import Mode, ModelLayer, NonfiniteState
 from flaxlayer.ops import dispatch
+from flaxlayer.randomness import key_form, rng_streams
+from flaxlayer.weights import variable_tree
 
 _RNG = "rng"
 
@@ -77,7 +76,10 @@ class JaxLayer(ModelLayer):
         state: the same for the state.
         seed: where the layer's randomness starts: an integer of 32 bits, a
             threefry key, or `None` for a seed drawn by Keras. It decides the
-            initial weights and the keys of all calls, and is saved.
+            initial weights and the keys of all calls, and is saved. Layers
+            with the same integer start from the same weights, but have keys of
+            their own in calls, by their names; with the same key they share
+            these as well.
         inputs_spec: shapes and dtypes to build for, where Keras does not know
             them: a pytree, of the structure of the inputs, of
             `jax.ShapeDtypeStruct`s, `keras.KerasTensor`s or arrays.
@@ -88,6 +90,11 @@ class JaxLayer(ModelLayer):
         nonfinite_state: what becomes of the state if a call would leave
             anything in it that is not finite: `"propagate"` stores it all the
             same, `"keep"` keeps the whole state as it was before the call.
+        regularizers: Keras regularizers, or what `keras.regularizers.get`
+            takes, by pattern: a regular expression that matches the whole path
+            of a parameter, with or without `params/`. The first that matches
+            counts.
+        constraints: the same for `keras.constraints`.
         kernels: `"native"`, `"reference"`, or `"auto"` for what
             `flaxlayer.kernels` says.
         **kwargs: the arguments of every Keras layer, such as `name`, `dtype`
@@ -98,8 +105,11 @@ class JaxLayer(ModelLayer):
         ValueError: the Keras backend is not JAX; `rng_impl` names nothing JAX
             knows; `call_fn` or `init_fn` lacks
             a required argument or has one that is not listed above; there is
-            neither an `init_fn` nor values for what `call_fn` takes.
+            neither an `init_fn` nor values for what `call_fn` takes, or there
+            are values for what it does not take.
     """
+
+    _shown = ("call_fn",)
 
     def __init__(
         self,
@@ -112,10 +122,18 @@ class JaxLayer(ModelLayer):
         inputs_spec: Any = None,
         rng_impl: str | None = None,
         nonfinite_state: NonfiniteState = "propagate",
+        regularizers: Mapping[str, Any] | None = None,
+        constraints: Mapping[str, Any] | None = None,
         kernels: dispatch.Policy = "auto",
         **kwargs: Any,
     ):
-        where = f"{type(self).__name__} {kwargs.get('name') or ''}".strip()
+        where = self._named_by(kwargs)
+        if isinstance(call_fn, nn.Module):
+            raise TypeError(
+                f"{where}: `call_fn` must be a function. Received: a Flax "
+                f"module, {short_repr.of(call_fn)}; wrap it in a "
+                "`flaxlayer.FlaxLayer`."
+            )
         self._call_arguments = call_signature.of_model_function(
             call_fn,
             layer=where,
@@ -141,36 +159,57 @@ class JaxLayer(ModelLayer):
                 f"`call_fn` with the arguments {self._call_arguments.names}. "
                 "Pass `init_fn`, or the values."
             )
+        self._check_given_weights(params, state, where)
         super().__init__(
             params=params,
             state=state,
             seed=seed,
             inputs_spec=inputs_spec,
             nonfinite_state=nonfinite_state,
+            regularizers=regularizers,
+            constraints=constraints,
             kernels=kernels,
             **kwargs,
         )
+
+    def _check_given_weights(self, params: Any, state: Any, where: str) -> None:
+        for kind, tree in (("params", params), ("state", state)):
+            if tree is not None and kind not in self._call_arguments:
+                raise ValueError(
+                    f"{where}: `{kind}` is given to a `call_fn` that does not "
+                    "take it. Received: a `call_fn` with the arguments "
+                    f"{self._call_arguments.names}."
+                )
+
+    def _check_names(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        unknown = sorted(kwargs.keys() - {"inputs", "training"})
+        if len(args) + ("inputs" in kwargs) != 1 or unknown:
+            raise TypeError(
+                f"{self._described} takes one array or pytree of arrays, and "
+                f"`training` by name. Received: {len(args)} by position and "
+                f"{sorted(kwargs)} by name."
+            )
 
     @property
     def _has_state(self) -> bool:
         return "state" in self._call_arguments
 
     def _call_model(
-        self, params: Any, state: Any, rng: Any, inputs: Any, training: bool
-    ) -> tuple[Any, Any]:
+        self, params: Any, state: Any, rng: Any, inputs: Any, mode: Mode
+    ) -> ModelResult:
         arguments = {
             "params": params,
             "state": state,
             "rng": rng,
             "inputs": inputs,
-            "training": training,
+            "training": mode.training,
         }
         result = self._call_arguments.call(self.call_fn, arguments)
-        return (
-            self._pair("call_fn", result)
-            if self._has_state
-            else (result, state)
-        )
+        if self._has_state:
+            return ModelResult(*self._pair("call_fn", result))
+        return ModelResult(result, state)
 
     @property
     def _takes_weights(self) -> bool:
@@ -188,16 +227,24 @@ class JaxLayer(ModelLayer):
         params, state = (
             self._pair("init_fn", result) if self._has_state else (result, None)
         )
+        if params is None and "params" in self._call_arguments:
+            raise ValueError(
+                f"{self._described}: `init_fn` must return the parameters that "
+                "`call_fn` takes, a pytree of arrays; if there are none, `{}`. "
+                "Received: None. Does it lack a `return`?"
+            )
         return {"params": params, "state": state}
 
     def _pair(self, argument: str, result: Any) -> tuple[Any, Any]:
         if isinstance(result, tuple) and len(result) == 2:
             return result
         first = "outputs" if argument == "call_fn" else "params"
+        received = type(result).__name__
+        if hasattr(result, "shape"):  # A tracer, which nobody has heard of.
+            received = "an array"
         raise ValueError(
             f"{self._described}: `call_fn` takes `state`, so `{argument}` must "
-            f"return a tuple `({first}, state)`. Received: "
-            f"{type(result).__name__}."
+            f"return a tuple `({first}, state)`. Received: {received}."
         )
 
     def _partition(self, variables: dict[str, Any]) -> tuple[Any, Any]:
@@ -205,6 +252,22 @@ class JaxLayer(ModelLayer):
 
     def _path_prefix(self, kind: str) -> variable_tree.Path:
         return (kind,)
+
+    def _to_layer_variables(self, params: Any, state: Any) -> dict[str, Any]:
+        return {"params": params, "state": state}
+
+    def _from_layer_variables(self, variables: Any) -> tuple[Any, Any]:
+        expected = ["params", "state"]
+        if not isinstance(variables, Mapping) or set(variables) - set(expected):
+            received = (
+                sorted(map(str, variables))
+                if isinstance(variables, Mapping)
+                else type(variables).__name__
+            )
+            raise variable_tree.StructureMismatch(
+                f"expected a dict with the keys {expected}, received {received}"
+            )
+        return variables.get("params"), variables.get("state")
 
     def _make_streams(self) -> rng_streams.RngStreams:
         streams: dict[str, rng_streams.When] = {}

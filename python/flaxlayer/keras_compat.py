@@ -4,7 +4,12 @@ Every function here says what it needs of Keras, and has a test that fails
 plainly when that goes away.
 """
 
+import inspect
+from typing import Any
+
 import jax
+import keras
+from keras.src import backend
 from keras.src.backend.common import stateless_scope, symbolic_scope
 from keras.src.random import seed_generator
 from keras.src.saving import serialization_lib
@@ -44,3 +49,104 @@ def in_safe_mode() -> bool:
     `keras.config.enable_unsafe_deserialization()`, and None outside of a load.
     """
     return serialization_lib.in_safe_mode() is not False
+
+
+def mask_of(inputs: Any) -> Any:
+    """The Keras masks of inputs, `None` where one has none.
+
+    Needs `keras.src.backend.get_keras_mask`, as Keras's own layers do.
+    """
+    return jax.tree_util.tree_map(backend.get_keras_mask, inputs)
+
+
+def drop_unfit_masks(outputs: Any) -> None:
+    """Takes masks off outputs that do not have features for each step of them.
+
+    Keras hands the mask of a layer's input on to all of its outputs. One that
+    has no steps any more, such as the logits of a whole text, would take it
+    into the loss.
+
+    Needs `keras.src.backend.set_keras_mask`, as Keras's own layers do.
+    """
+    for output in jax.tree_util.tree_leaves(outputs):
+        mask = backend.get_keras_mask(output)
+        if mask is None:
+            continue
+        fits = len(output.shape) > len(mask.shape) and all(
+            size == steps or None in (size, steps)
+            for size, steps in zip(output.shape, mask.shape, strict=False)
+        )
+        if not fits:
+            backend.set_keras_mask(output, None)
+
+
+def can_create_variables() -> bool:
+    """Whether a variable that is created now will have a value.
+
+    Needs the predicates of the two scopes, as `in_shape_inference` does. In a
+    stateless scope alone, as in a compiled training step, there is no moment
+    at which Keras would initialise it.
+    """
+    return (
+        not stateless_scope.in_stateless_scope()
+        or symbolic_scope.in_symbolic_scope()
+    )
+
+
+def has_value(variable: keras.Variable) -> bool:
+    """Whether the value of a variable can be read where this is called.
+
+    Needs `get_current_value` of the innermost `keras.StatelessScope`. In one
+    that does not speak of the variable, its value is that of another time.
+    """
+    scope: Any = stateless_scope.get_stateless_scope()
+    return scope is None or scope.get_current_value(variable) is not None
+
+
+def set_call_signature(
+    layer: keras.layers.Layer, signature: inspect.Signature
+) -> None:
+    """Says which arguments a layer's `call` takes.
+
+    Needs the attributes in which Keras keeps what it has read from the method
+    of the class, from which it tells the arguments of a call apart: which are
+    inputs, and whether one is a mask. Those of a wrapped module are known when
+    there is an instance.
+    """
+    names = list(signature.parameters)
+    kept = {
+        "_call_signature": signature,
+        "call_signature_parameters": names,
+        "_call_has_mask_arg": "mask" in names,
+    }
+    for attribute, value in kept.items():
+        if not hasattr(layer, attribute):
+            raise AttributeError(f"keras.layers.Layer has no {attribute}")
+        setattr(layer, attribute, value)
+
+
+def flattened_layers(layer: Any) -> list[Any]:
+    """A layer and all layers in it, however deep, each of them once.
+
+    Needs `keras.Layer._flatten_layers`: `Model.layers` is public, but knows
+    only of what is directly in a model, and not what wrappers and composite
+    layers hold.
+
+    Args:
+        layer: a `keras.Layer`; models are layers.
+    """
+    return layer._flatten_layers()
+
+
+def start_at_epoch(model: keras.Model, epoch: int | None) -> None:
+    """Makes the `fit` that is beginning start at this epoch.
+
+    Needs the trainer's `_initial_epoch`, which `fit` reads after
+    `on_train_begin`: Keras's own `BackupAndRestore` sets it there.
+
+    Args:
+        model: what is trained.
+        epoch: how many epochs are done; `None` for the `initial_epoch` that
+            `fit` was given.
+    """
+    model._initial_epoch = epoch

@@ -53,10 +53,28 @@ def load_model(
         The model.
 
     Raises:
+        TypeError: `filepath` is no path, or `custom_objects` no mapping.
+        FileNotFoundError: there is no such file.
         ValueError: the file is no `.keras` archive, or `config.json` in it is
             no model configuration; and all that loading a layer raises.
     """
+    if not isinstance(filepath, str | os.PathLike):
+        raise TypeError(
+            "`filepath` must be the path of a `.keras` file. Received: "
+            f"{filepath!r:.200} (of type {type(filepath).__name__})."
+        )
+    if not isinstance(custom_objects, Mapping | None):
+        raise TypeError(
+            "`custom_objects` must be a mapping from names to classes and "
+            f"functions. Received: {custom_objects!r:.200} (of type "
+            f"{type(custom_objects).__name__})."
+        )
     path = os.fspath(filepath)
+    if not os.path.exists(path):
+        raise FileNotFoundError(
+            f"There is no file {path!r}. Expected one that `model.save` has "
+            "written."
+        )
     options = {
         "custom_objects": dict(custom_objects or {}),
         "compile": compile,

@@ -2,22 +2,29 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import keras
 import numpy as np
 
-from flaxlayer import (
-    initialization,
-    input_specs,
-    key_form,
-    rng_streams,
-    variable_tree,
-    weight_files,
+from flaxlayer.calls import input_specs
+from flaxlayer.calls.call_arguments import (
+    CallArguments,
+    first_input,
+    is_array,
+    with_first_input,
 )
 from flaxlayer.ops import dispatch
+from flaxlayer.randomness import key_form, rng_streams
+from flaxlayer.weights import (
+    initialization,
+    path_patterns,
+    variable_tree,
+    weight_rules,
+)
 
 _SEED_KEY = "seed_generator_state"
 
@@ -49,6 +56,8 @@ class WeightedLayer(keras.layers.Layer):
         state: the given state, or `None`.
         seed: the `seed` argument.
         inputs_spec: the `inputs_spec` argument.
+        regularizers: the `regularizers` argument.
+        constraints: the `constraints` argument.
         kernels: the `kernels` argument.
         **kwargs: the arguments of every Keras layer.
     """
@@ -60,6 +69,8 @@ class WeightedLayer(keras.layers.Layer):
         state: Any,
         seed: Any,
         inputs_spec: Any,
+        regularizers: Mapping[str, Any] | None,
+        constraints: Mapping[str, Any] | None,
         kernels: dispatch.Policy,
         **kwargs: Any,
     ):
@@ -70,23 +81,38 @@ class WeightedLayer(keras.layers.Layer):
                 'KERAS_BACKEND="jax" before the first import of keras.'
             )
         super().__init__(**kwargs)
-        dispatch.resolve(kernels)  # Raises if it is no policy.
+        # Held while the layer is built, and by calls that change it.
+        self._call_lock = threading.RLock()
+        try:
+            dispatch.resolve(kernels)
+        except ValueError as error:
+            raise ValueError(f"{self._described}: {error}") from error
         self.kernels = kernels
         self._takes_stock_keys_only = False
-        self._inputs = _Inputs(declared=self._as_specs(inputs_spec))
+        self._rules = weight_rules.WeightRules(
+            regularizers, constraints, layer=self._described
+        )
+        self._inputs = _Inputs(
+            declared=input_specs.of_declared(
+                inputs_spec,
+                self._described,
+                floating=self.input_dtype if self.autocast else None,
+            )
+        )
         self._given = frozenset(
             name
             for name, tree in (("params", params), ("state", state))
             if tree is not None
         )
         with keras.name_scope(self.name, caller=self):
+            self._state = variable_tree.EMPTY
             self._create_tree("params", params)
             self._create_tree("state", state)
         self._seed = rng_streams.checked_seed(seed, layer=self._described)
         self._streams = self._make_streams()
         # Keras makes its state part of the variables that calls update.
         self.seed_generator = (
-            rng_streams.seed_generator(self._seed)
+            rng_streams.seed_generator(self._seed, self.name)
             if self._streams.policies
             else None
         )
@@ -110,6 +136,10 @@ class WeightedLayer(keras.layers.Layer):
         """What the paths of all leaves of `params` or `state` start with."""
         raise NotImplementedError
 
+    def _starts_frozen(self, path: variable_tree.Path) -> bool:
+        """Whether the weight at a path is frozen until it is unfrozen."""
+        return False
+
     def _make_streams(self) -> rng_streams.RngStreams:
         """The random streams of its calls."""
         raise NotImplementedError
@@ -129,7 +159,10 @@ class WeightedLayer(keras.layers.Layer):
     # Its randomness.
 
     def _choose_kernels(self) -> tuple[dispatch.Kernels, key_form.KeyForm]:
-        kernels = dispatch.choose_all(dispatch.resolve(self.kernels))
+        try:
+            kernels = dispatch.choose_all(dispatch.resolve(self.kernels))
+        except RuntimeError as error:
+            raise RuntimeError(f"{self._described}: {error}") from error
         keys = self._key_form(kernels)
         return kernels, keys.stock() if self._takes_stock_keys_only else keys
 
@@ -180,6 +213,12 @@ class WeightedLayer(keras.layers.Layer):
     def _described(self) -> str:
         return f"{type(self).__name__} '{self.name}'"
 
+    @classmethod
+    def _named_by(cls, kwargs: Mapping[str, Any]) -> str:
+        """What `_described` will be, as far as a constructor knows it."""
+        name = kwargs.get("name")
+        return f"{cls.__name__} {name!r}" if name else cls.__name__
+
     def build(self, input_shape: Any) -> None:
         """Creates the weights for inputs of this shape.
 
@@ -190,8 +229,13 @@ class WeightedLayer(keras.layers.Layer):
                 it was given, and else the compute dtype.
 
         Raises:
-            ValueError: the model cannot be initialised for these inputs.
+            TypeError: `input_shape` is needed and is no structure of shapes.
+            ValueError: the model cannot be initialised for these inputs; or
+                the layer is built already, and for other ones.
         """
+        if self.built:
+            self._check_built(input_shape)
+            return
         specs, assumed = self._specs_to_build_for(input_shape)
         try:
             self._build_weights(specs)
@@ -200,6 +244,8 @@ class WeightedLayer(keras.layers.Layer):
                 f"{self._described}: {error}. Pass `inputs_spec=` with the "
                 "size of that dimension, or call the layer on data first."
             ) from error
+        except variable_tree.StructureMismatch as error:
+            raise ValueError(f"{self._described}: {error}") from error
         except Exception as error:
             if not assumed:
                 raise
@@ -210,7 +256,26 @@ class WeightedLayer(keras.layers.Layer):
                 "dtype, pass `inputs_spec=`, such as "
                 '`jax.ShapeDtypeStruct(shape, "int32")`.'
             ) from error
+        self._check_patterns()
         self._inputs.built = specs
+
+    def _check_built(self, input_shape: Any) -> None:
+        built = self._inputs.built
+        # Lists and tuples are the same here, as Keras has it.
+        if built is not None and not input_specs.same_shapes(
+            input_shape, input_specs.shapes(built)
+        ):
+            raise ValueError(
+                f"{self._described} is built already, for inputs "
+                f"{input_specs.described(built)}, and has weights for these. "
+                f"Make another layer for others. Received: {input_shape!r}."
+            )
+
+    def _check_patterns(self) -> None:
+        """Reports patterns that have no effect on the weights there are."""
+        self._rules.check_patterns(
+            self._params.paths, self._state.paths, layer=self._described
+        )
 
     def _build_weights(self, specs: Any) -> None:
         if self._given or not self._initializes:
@@ -281,27 +346,162 @@ class WeightedLayer(keras.layers.Layer):
         # Keras makes weights of the variables it finds in an attribute.
         if kind == "params":
             self._params, self._params_variables = created, created.variables
-            if not self.trainable:
-                for variable in created.variables:
-                    variable.trainable = False
+            self._rules.regularize(created)
         else:
             self._state, self._state_variables = created, created.variables
+        self._apply_freezing()
+
+    # Freezing.
+
+    @property
+    def trainable(self) -> bool:
+        """Whether training changes the layer: its parameters and its state.
+
+        Setting it to `True` leaves what `freeze` has frozen as it is.
+        """
+        # A property of the base class is there, and has both functions.
+        return keras.layers.Layer.trainable.fget(self)  # type: ignore[not-callable]
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        keras.layers.Layer.trainable.fset(self, value)  # type: ignore[not-callable]
+        if hasattr(self, "_state"):
+            self._apply_freezing()
+
+    def freeze(self, pattern: str) -> None:
+        """Keeps weights as they are: parameters and state.
+
+        Parameters are not trained, and no gradients are computed for them;
+        state, such as batch statistics, is not updated by calls. The mode
+        stays that of the call: a normalisation that should use the kept
+        statistics is called with `training=False`.
+
+        A model that is compiled has to be compiled again. What is frozen is
+        saved with the layer.
+
+        Args:
+            pattern: a regular expression that matches the whole path of a
+                weight, such as `"params/encoder/.*"`, or all of it below the
+                collection: `"encoder/.*"`. Of several calls the last one whose
+                pattern matches decides.
+
+        Raises:
+            TypeError: `pattern` is not a string.
+            ValueError: it is no regular expression, or it matches no weight
+                (of an unbuilt layer: raised when it is built).
+        """
+        self._set_freezing(pattern, frozen=True, argument="freeze")
+
+    def unfreeze(self, pattern: str) -> None:
+        """Undoes `freeze` for all weights that the pattern matches.
+
+        It does not make weights trainable while `trainable` is `False`, nor
+        integers and booleans, which have no gradients.
+
+        Args:
+            pattern: as that of `freeze`.
+
+        Raises:
+            TypeError: `pattern` is not a string.
+            ValueError: as `freeze`.
+        """
+        self._set_freezing(pattern, frozen=False, argument="unfreeze")
+
+    def _set_freezing(
+        self, pattern: str, *, frozen: bool, argument: str
+    ) -> None:
+        path_patterns.checked(
+            pattern, layer=self._described, argument=f"`{argument}`"
+        )
+        if self.built:
+            weight_rules.check_pattern(
+                pattern,
+                self._params.paths + self._state.paths,
+                layer=self._described,
+                argument=argument,
+            )
+        self._rules.set_freezing(pattern, frozen)
+        self._apply_freezing()
+
+    def _apply_freezing(self) -> None:
+        for path, variable in self._params.by_path().items():
+            variable.trainable = not self._is_frozen(
+                path
+            ) and variable_tree.is_differentiable(variable)
+        self._rules.kept_state = frozenset(
+            i
+            for i, path in enumerate(self._state.paths)
+            if self._is_frozen(path)
+        )
+
+    def _is_frozen(self, path: variable_tree.Path) -> bool:
+        return not self.trainable or self._rules.is_frozen(
+            path, initially=self._starts_frozen(path)
+        )
 
     # What Keras knows of the inputs.
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
-        if not self.built:
-            # Keras will call `build` with shapes only; dtypes matter as well.
-            inputs = args[0] if args else kwargs.get("inputs")
-            self._inputs.seen = self._as_specs(inputs)
-        return super().__call__(*args, **kwargs)
+        self._check_names(args, kwargs)
+        self._check_inputs(args, kwargs)
+        if self.built:
+            return super().__call__(*args, **kwargs)
+        # One thread builds it; those that have waited find it built.
+        with self._call_lock:
+            if not self.built:
+                # Keras will call `build` with shapes only; dtypes matter too.
+                self._inputs.seen = self._as_specs(self._packed(args, kwargs))
+            return super().__call__(*args, **kwargs)
+
+    def _check_names(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Reports arguments that a call does not take.
+
+        Raises:
+            TypeError: there are too many or too few, or one of another name.
+        """
+        raise NotImplementedError
+
+    def _check_inputs(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> None:
+        """Reports inputs that are no arrays.
+
+        Raises:
+            TypeError: there is one.
+        """
+        positional = [*args]
+        if "inputs" in kwargs:
+            positional.append(kwargs["inputs"])
+        for leaf in jax.tree_util.tree_leaves(positional):
+            if not is_array(leaf) or (
+                isinstance(leaf, np.ndarray)
+                and not variable_tree.is_numeric(leaf)
+            ):
+                raise TypeError(
+                    f"{self._described}: inputs by position must be arrays of "
+                    "numbers or pytrees of such; lists become one by "
+                    "`numpy.array`, static arguments are passed by name. "
+                    f"Received: {leaf!r:.200} (of type "
+                    f"{type(leaf).__name__})."
+                )
+        if positional and positional[0] is None:
+            raise TypeError(
+                f"{self._described}: the first input must be an array or a "
+                "pytree of arrays. Received: None."
+            )
+
+    def _packed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """The inputs among the arguments of a call, as one pytree."""
+        return args[0] if args else kwargs.get("inputs")
 
     def _as_specs(self, inputs: Any) -> Any:
         """Describes inputs with the dtypes that `call` gets them in."""
         if inputs is None:
             return None
         leaves = jax.tree_util.tree_leaves(inputs)
-        if not all(hasattr(x, "shape") and hasattr(x, "dtype") for x in leaves):
+        if not all(map(is_array, leaves)):
             return None
         return input_specs.of_arrays(
             inputs, floating=self.input_dtype if self.autocast else None
@@ -310,88 +510,43 @@ class WeightedLayer(keras.layers.Layer):
     def _specs_to_build_for(self, input_shape: Any) -> tuple[Any, bool]:
         """The inputs to build for, and whether their dtypes were assumed."""
         declared, seen = self._inputs.declared, self._inputs.seen
-        if declared is not None:
-            if seen is not None and not input_specs.same_ranks(seen, declared):
-                raise ValueError(
-                    f"{self._described}: the inputs do not have the structure "
-                    "and ranks of `inputs_spec`. Expected "
-                    f"{input_specs.described(declared)}. Received: "
-                    f"{input_specs.described(seen)}."
-                )
-            return declared, False
-        if seen is not None:
+        if declared is None and seen is not None:
             return seen, False
-        return input_specs.of_shapes(input_shape, self.input_dtype), True
+        if declared is None:
+            input_specs.check_shapes(input_shape, self._described)
+            return input_specs.of_shapes(input_shape, self.input_dtype), True
+        if seen is None:
+            return declared, False
+        # What is declared of the first input may say nothing of the others.
+        partial = not isinstance(declared, CallArguments)
+        compared = first_input(seen) if partial else seen
+        if not input_specs.same_ranks(compared, declared):
+            raise ValueError(
+                f"{self._described}: the inputs do not have the structure "
+                "and ranks of `inputs_spec`. Expected "
+                f"{input_specs.described(declared)}. Received: "
+                f"{input_specs.described(compared)}."
+            )
+        if partial:
+            return with_first_input(seen, declared), False
+        return declared, False
 
     def get_build_config(self) -> dict[str, Any] | None:
         """The inputs the layer was built for, with their dtypes."""
         if self._inputs.built is None:
             return None
-        return {"inputs": input_specs.to_config(self._inputs.built)}
+        specs = self._inputs.built
+        return {"inputs": input_specs.to_config(specs, self._described)}
 
     def build_from_config(self, config: dict[str, Any]) -> None:
-        """Builds the layer as it was built when it was saved."""
+        """Builds the layer as it was built when it was saved.
+
+        Args:
+            config: what `get_build_config` returned.
+        """
         if "inputs" in config:
             specs = input_specs.from_config(config["inputs"], self._described)
             self._inputs.seen = specs
             self.build(input_specs.shapes(specs))
         elif config:  # Written by Keras's own layer: shapes only.
             super().build_from_config(config)
-
-    # Saving.
-
-    def save_own_variables(self, store: Any) -> None:
-        """Writes the weights and the seed's state into a Keras weights file.
-
-        Each is stored under its path.
-        """
-        weight_files.save(*self._paths_and_variables(), store)
-        if self.seed_generator is not None:
-            # Keras does not save seed generators; without its counter a
-            # reloaded layer would repeat the random numbers of its first steps.
-            store[_SEED_KEY] = self.seed_generator.state
-
-    def load_own_variables(self, store: Any) -> None:
-        """Reads the weights from a Keras weights file.
-
-        Files of Keras's own layers, which number their weights, are read too.
-
-        Raises:
-            ValueError: weights are missing, unexpected or of another shape;
-                nothing has been assigned then.
-        """
-        unbuilt = not self.built and self._initializes and not self._given
-        # A layer that was not built when it was saved has no weights either.
-        if unbuilt and not {_SEED_KEY}.issuperset(store.keys()):
-            raise ValueError(
-                f"{self._described} has no weights to load into: it was never "
-                "built. Build it or call it on data first."
-            )
-        paths, variables = self._paths_and_variables()
-        # Keras's own layers do not have it in their files.
-        if self.seed_generator is not None and _SEED_KEY in set(store.keys()):
-            paths = (*paths, (_SEED_KEY,))
-            variables = (*variables, self.seed_generator.state)
-        weight_files.load(paths, variables, store, layer=self._described)
-
-    def set_weights(self, weights: list[Any]) -> None:
-        """Sets all weights from a list of arrays, or none of them.
-
-        Raises:
-            ValueError: their number or a shape is not that of `self.weights`.
-        """
-        shapes = [np.shape(weight) for weight in weights]
-        expected = [tuple(variable.shape) for variable in self.weights]
-        if shapes != expected:
-            raise ValueError(
-                f"{self._described}: `set_weights` got other shapes than the "
-                f"layer has; nothing was assigned. Expected {expected} for "
-                f"{[v.path for v in self.weights]}. Received: {shapes}."
-            )
-        super().set_weights([np.asarray(weight) for weight in weights])
-
-    def _paths_and_variables(self) -> tuple[Any, Any]:
-        return (
-            self._params.paths + self._state.paths,
-            self._params.variables + self._state.variables,
-        )

@@ -180,3 +180,62 @@ def test_an_eager_call_is_not_compiled():
     layer(X)
     layer(X)
     assert traces == [False, False]
+
+
+class Sowing(nn.Module):
+    @nn.compact
+    def __call__(self, inputs):
+        self.sow("losses", "size", jnp.sum(inputs))
+        return nn.Dense(3)(inputs)
+
+
+def test_a_module_that_sows_fails_in_its_first_call():
+    layer = peer(Sowing())
+    layer.build((None, 4))
+    with pytest.raises(ValueError, match="tructure"):
+        layer(X)
+
+
+class TwoInputs(nn.Module):
+    @nn.compact
+    def __call__(self, x, context, train):
+        return nn.Dense(3)(x) + nn.Dense(3)(context)
+
+
+def test_it_takes_one_input_and_no_other_word_for_training():
+    with pytest.raises((TypeError, ValueError)):
+        peer(TwoInputs())(X, context=X)
+
+
+def test_it_destroys_masks():
+    embedding = keras.layers.Embedding(8, 4, mask_zero=True)
+    layer = peer(Net())
+    layer.build((None, 3, 4))
+    with pytest.warns(UserWarning, match="destroy the mask"):
+        layer(embedding(np.array([[1, 2, 0]])))
+
+
+def test_what_is_not_trainable_is_updated():
+    layer = peer(Net())
+    layer.build((None, 4))
+    layer.trainable = False
+    before = [np.array(v) for v in layer.non_trainable_variables]
+    layer(X, training=True)
+    assert not all(
+        np.array_equal(now, then)
+        for now, then in zip(layer.non_trainable_variables, before, strict=True)
+    )
+
+
+class Dropped(nn.Module):
+    @nn.compact
+    def __call__(self, inputs, training=False):
+        return nn.Dropout(0.5, deterministic=not training)(inputs)
+
+
+def test_two_layers_of_one_seed_have_the_same_masks():
+    layers = [peer(Dropped(), seed=3) for _ in range(2)]
+    for layer in layers:
+        layer.build((None, 4))
+    first, second = (np.array(layer(X, training=True)) for layer in layers)
+    np.testing.assert_array_equal(first, second)

@@ -65,13 +65,16 @@ def test_flax_layer_trains_as_the_peer(case):
     runs = []
     variables = None
     if "seed" in options:
-        # A seed decides our initial weights as well, not the peer's: start
-        # both from the same ones and compare what the seed does to calls.
+        # A seed decides our initial weights as well, not the peer's, and the
+        # name has a part in the keys of our calls: start both from the same
+        # weights and the same state, and compare what calls make of them.
         key = jax.random.key(options["seed"])
         variables = module().init(key, jnp.asarray(inputs[:1]))
     for layer_class in (flaxlayer.FlaxLayer, peer.FlaxLayer):
         peer.set_random_seed(5)
         layer = layer_class(module(), variables=variables, **options)
+        if "seed" in options:
+            layer.seed_generator.state.assign([options["seed"], 0])
         model = compiled(layer, inputs)
         initial = numpy(model.weights)
         runs.append(
@@ -141,7 +144,7 @@ def test_state_without_parameters_as_the_peer():
 
 
 def test_seed_trains_as_a_stock_jax_loop():
-    """The whole promise: `seed=7` in the layer, `key(7)` in plain JAX."""
+    """The weights are those of `key(7)`, the keys those of the generator."""
     module = models.ConvNet()
     layer = flaxlayer.FlaxLayer(module, seed=7)
     layer.build((None, *IMAGES.shape[1:]))
@@ -183,11 +186,13 @@ def test_seed_trains_as_a_stock_jax_loop():
 
     trainable = [v.value for v in layer.trainable_variables]
     state = [v.value for v in layer.non_trainable_variables]
+    seed_word, counter = np.array(layer.seed_generator.state.value)
+    assert counter == 0
     assert_same_bits(trainable, jax.tree_util.tree_leaves(params))
     plain_slots, layer_slots = optimizer.init(params), optimizer.init(trainable)
     for step in range(20):
         x, y = IMAGES[:16], LABELS[:16]
-        key = jnp.array([7, step], jnp.uint32)
+        key = jnp.array([seed_word, step], jnp.uint32)
         params, stats, plain_slots, plain = plain_step(
             params, stats, plain_slots, key, x, y
         )
@@ -211,7 +216,11 @@ def test_native_and_reference_kernels_train_alike(native_kernels):
     runs = []
     for kernels in ("native", "reference"):
         layer = flaxlayer.FlaxLayer(
-            Noisy(), seed=3, rngs=("dropout", "noise"), kernels=kernels
+            Noisy(),
+            seed=3,
+            rngs=("dropout", "noise"),
+            kernels=kernels,
+            name="noisy",
         )
         model = compiled(layer, VECTORS)
         peer.set_random_seed(0)

@@ -29,15 +29,20 @@ def trained(shape, axes):
             layout_map=layouts, batch_dim_name="batch"
         )
     )
-    layer = flaxlayer.FlaxLayer(Net(), seed=0)
+    layer = flaxlayer.FlaxLayer(Net(), seed=0, name="net")
     model = keras.Sequential([keras.Input((4,)), layer])
     model.compile("sgd", "mse")
     losses = model.fit(x, x, epochs=3, verbose=0).history["loss"]
-    return losses, layer.params["params"]["up"]["kernel"].value
+    kernel = layer.params["params"]["up"]["kernel"].value
+    return losses, kernel, flaxlayer.tabulate(layer)
 
-losses, kernel = trained((2, 2), (None, "model"))
+losses, kernel, table = trained((2, 2), (None, "model"))
 assert kernel.sharding.shard_shape(kernel.shape) == (4, 4), kernel.sharding
-alone, whole = trained((1, 1), (None, None))
+shardings = {line.split()[0]: line for line in table.splitlines() if line}
+assert " P(None, 'model') " in shardings["params/up/kernel"], table
+assert " P(" in shardings["params/down/bias"], table
+alone, whole, table = trained((1, 1), (None, None))
+assert "P(" not in table, table
 np.testing.assert_allclose(losses, alone, rtol=1e-5)
 np.testing.assert_allclose(kernel, whole, rtol=1e-4, atol=1e-5)
 print("sharded")

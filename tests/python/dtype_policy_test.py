@@ -167,3 +167,111 @@ def test_the_global_policy_is_used():
     finally:
         keras.config.set_dtype_policy(policy)
     assert layer(X).dtype == "bfloat16"
+
+
+class Chosen(nn.Module):
+    """One layer in a dtype the module chose, one in that of the policy."""
+
+    @nn.compact
+    def __call__(self, inputs):
+        chosen = nn.Dense(2, param_dtype=jnp.bfloat16, name="chosen")
+        return chosen(inputs) + nn.Dense(2, name="policy")(inputs)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16", "float16"])
+def test_parameters_keep_a_dtype_that_the_module_chose(policy):
+    layer = FlaxLayer(Chosen(), seed=0, dtype=policy)
+    outputs = layer(X)
+    stored = keras.DTypePolicy(policy).variable_dtype
+    assert [(w.path.split("/")[-2], w.dtype) for w in layer.weights] == (
+        [("chosen", "bfloat16")] * 2 + [("policy", stored)] * 2
+    )
+    params = layer.params["params"]["policy"]
+    assert params["kernel"].value.dtype == stored
+    assert layer.compute_output_spec(keras.KerasTensor((None, 4))).dtype == (
+        outputs.dtype
+    )
+    # One program has both, and an optimizer steps both.
+    model = keras.Sequential([keras.Input((4,)), layer])
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    before = [np.array(w.value, np.float32) for w in layer.weights]
+    model.train_on_batch(X, np.ones((32, 2)))
+    for old, new in zip(before, layer.weights, strict=True):
+        assert not np.array_equal(old, np.array(new.value, np.float32))
+
+
+class Quantized(nn.Module):
+    """Weights of eight bits with a scale, as a quantised model has them."""
+
+    @nn.compact
+    def __call__(self, inputs):
+        shape = (inputs.shape[-1], 2)
+        weight = self.param(
+            "weight", lambda key: jax.random.randint(key, shape, -8, 8, "int8")
+        )
+        zero = self.variable("quant", "zero", jnp.zeros, (2,), jnp.int8)
+        scale = self.param("scale", nn.initializers.ones, (2,))
+        return inputs @ (weight - zero.value).astype(inputs.dtype) * scale
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16", "float16"])
+def test_integer_weights_are_left_alone(policy):
+    layer = FlaxLayer(Quantized(), seed=0, dtype=policy)
+    assert layer(X).dtype == layer.compute_dtype
+    assert {w.name: w.dtype for w in layer.weights} == {
+        "scale": layer.variable_dtype,
+        "weight": "int8",
+        "zero": "int8",
+    }
+    assert [w.name for w in layer.trainable_weights] == ["scale"]
+    weight = np.array(layer.params["params"]["weight"])
+    model = keras.Sequential([keras.Input((4,)), layer])
+    model.compile("sgd", "mse")
+    model.fit(X, np.ones((32, 2)), verbose=0)
+    np.testing.assert_array_equal(layer.params["params"]["weight"], weight)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "float32"])
+def test_a_poisoned_batch_leaves_weights_and_statistics_intact(policy):
+    def trained(batches):
+        layer = FlaxLayer(
+            Statistics(),
+            seed=0,
+            name="statistics",
+            dtype=policy,
+            nonfinite_state="keep",
+        )
+        model = keras.Sequential([keras.Input((4,)), layer])
+        optimizer = keras.optimizers.LossScaleOptimizer(
+            keras.optimizers.Adam(0.01), initial_scale=8.0
+        )
+        model.compile(optimizer, "mse")
+        for batch in batches:
+            model.train_on_batch(batch, np.ones((32, 2)))
+        return model, optimizer
+
+    poisoned = X.copy()
+    poisoned[3, 1] = np.inf
+    model, optimizer = trained([X, poisoned])
+    before, _ = trained([X])
+    for now, then in zip(model.weights, before.weights, strict=True):
+        np.testing.assert_array_equal(now.value, then.value)
+    assert float(optimizer.dynamic_scale) == 4.0
+    assert int(optimizer.inner_optimizer.iterations) == 1
+    # And training goes on from there.
+    model.train_on_batch(X, np.ones((32, 2)))
+    assert int(optimizer.inner_optimizer.iterations) == 2
+    assert all(np.isfinite(w.value).all() for w in model.weights)
+
+
+def test_float64_where_jax_has_it():
+    with jax.enable_x64(True):
+        layer = FlaxLayer(Statistics(), seed=0, dtype="float64")
+        assert layer(X, training=True).dtype == "float64"
+        assert dtypes(layer) == {
+            "scale": "float64",
+            "bias": "float64",
+            "kernel": "float64",
+            "mean": "float32",
+            "var": "float32",
+        }

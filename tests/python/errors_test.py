@@ -95,16 +95,53 @@ def test_a_method_needs_inputs():
         def __call__(self):
             return 0
 
-    with pytest.raises(ValueError, match="FlaxLayer probe: .*`inputs`"):
+    with pytest.raises(ValueError, match="FlaxLayer 'probe': .*`inputs`"):
         FlaxLayer(Bare(), name="probe")
 
 
-def test_a_method_takes_no_further_arguments():
-    def method(module, inputs, deterministic):
-        return module(inputs)
+def test_an_argument_that_is_missing_in_a_call_is_named():
+    def method(module, inputs, context):
+        return module(inputs) + context
 
-    with pytest.raises(ValueError, match="`method`: `deterministic`"):
-        FlaxLayer(Net(), method=method)
+    layer = FlaxLayer(Net(), method=method, name="probe")
+    with pytest.raises(TypeError, match="'probe'.*'context'") as error:
+        layer(X)
+    assert "(inputs, context, *, training=False)" in str(error.value)
+    layer(X, context=np.float32(1))
+
+
+@pytest.mark.parametrize(("argument", "given"), [("mode", 1), ("inputs", X)])
+def test_an_argument_that_the_method_does_not_take_is_named(argument, given):
+    layer = FlaxLayer(Net(), name="probe")
+    with pytest.raises(TypeError, match=f"'probe'.*'{argument}'") as error:
+        layer(X, **{argument: given})
+    assert "(inputs, *, training=False)" in str(error.value)
+    assert not layer.built
+
+
+def test_the_modules_word_for_the_mode_is_not_that_of_the_layer():
+    layer = FlaxLayer(nn.Dropout(0.5), name="probe")
+    with pytest.raises(TypeError, match="'probe'.*`training=`") as error:
+        layer(X, deterministic=True)
+    assert "`deterministic`" in str(error.value)
+
+
+def test_a_static_argument_has_to_be_hashable():
+    def method(module, inputs, axes):
+        return module(inputs).sum(axes)
+
+    layer = FlaxLayer(Net(), method=method, name="probe")
+    with pytest.raises(TypeError, match="'probe'.*`axes`.*tuple"):
+        layer(X, axes=[0, 1])
+    assert layer(X, axes=(0, 1)).shape == ()
+
+
+@pytest.mark.parametrize(
+    ("training_argument", "error"), [("mode", ValueError), (True, TypeError)]
+)
+def test_the_argument_of_the_mode_has_to_be_there(training_argument, error):
+    with pytest.raises(error, match="'probe': `training_argument`"):
+        FlaxLayer(Net(), training_argument=training_argument, name="probe")
 
 
 def test_a_named_method_has_to_be_there():
@@ -142,7 +179,7 @@ def test_what_is_no_linen_module_is_refused(module, hint):
     with pytest.raises(TypeError, match="`module` must be a Linen") as error:
         FlaxLayer(module, name="probe")
     assert hint in str(error.value)
-    assert "FlaxLayer probe" in str(error.value)
+    assert "FlaxLayer 'probe'" in str(error.value)
 
 
 # Variables.
@@ -158,7 +195,9 @@ def test_what_is_no_linen_module_is_refused(module, hint):
     ],
 )
 def test_variables_have_to_be_collections(given, received):
-    with pytest.raises(TypeError, match="probe: `variables` must be") as error:
+    with pytest.raises(
+        TypeError, match="'probe': `variables` must be"
+    ) as error:
         FlaxLayer(Net(), variables=given, name="probe")
     assert received in str(error.value)
 
@@ -364,8 +403,14 @@ def test_a_collection_that_appears_in_a_call_is_named():
 
     layer = FlaxLayer(Growing(), name="probe")
     layer(X)
-    with pytest.raises(ValueError, match="'probe'.*unexpected: `cache/last`"):
+    with pytest.raises(ValueError, match="'probe'.*`collections=`") as error:
         layer(X, training=True)
+    assert '"cache"' in str(error.value)
+    assert "['params']" in str(error.value)  # What is stored.
+    declared = FlaxLayer(Growing(), collections={"cache": "output"})
+    outputs, written = declared(X, training=True)
+    assert outputs.shape == (2, 2)
+    np.testing.assert_array_equal(written["cache"]["last"], X)
 
 
 # Weights that are set.
@@ -417,3 +462,77 @@ def test_a_choice_by_value_is_explained_and_names_the_layer():
 
     with pytest.raises(TypeError, match="JaxLayer 'probe'.*[Tt]race"):
         JaxLayer(call_fn, name="probe")(X)
+
+
+class Flattened(nn.Module):
+    """Its weights depend on the size of what it flattens."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3)(x.reshape(x.shape[0], -1))
+
+
+def test_a_model_that_looks_at_an_unknown_size_is_found_out():
+    layer = FlaxLayer(Flattened(), name="probe")
+    with pytest.raises(ValueError, match=r"'probe'.*`params/Dense_0/kernel`"):
+        layer.build((2, None, 4))
+    with pytest.raises(ValueError, match="not known"):
+        FlaxLayer(Flattened())(keras.Input((None, 4)))
+    # It is not the batch that matters.
+    layer = FlaxLayer(Flattened())
+    layer.build((None, 5, 4))
+    assert layer.params["params"]["Dense_0"]["kernel"].shape == (20, 3)
+
+
+# What is no misuse, though it looks like one.
+
+
+def test_a_layer_may_be_built_again_for_the_same_inputs(variables):
+    layer = FlaxLayer(Net(), seed=0)
+    layer(X)
+    before = values(layer)
+    for shape in ((2, 4), (None, 4), [7, 4]):
+        layer.build(shape)
+        assert_unchanged(layer, before)
+
+
+def test_a_model_may_be_called_on_inputs_of_any_size():
+    layer = JaxLayer(
+        lambda params, inputs: inputs * params["a"], params={"a": 2.0}
+    )
+    layer(X)
+    assert layer(X[:, :3]).shape == (2, 3)
+
+
+@pytest.mark.parametrize("training", [True, np.True_, jnp.array(True), 1, None])
+def test_the_mode_may_be_any_boolean(variables, training):
+    layer = FlaxLayer(Net(), variables=variables)
+    mean = layer.state["batch_stats"]["BatchNorm_0"]["mean"]
+    layer(X, training=training)
+    assert np.any(mean.value) == bool(training)
+
+
+def test_a_method_may_be_bound_to_an_equal_module():
+    assert FlaxLayer(Net(), method=Net().__call__)(X).shape == (2, 3)
+
+
+def test_patterns_may_overlap_where_each_decides_of_something():
+    layer = FlaxLayer(
+        Net(),
+        partition={"params/Dense_0": "frozen", "params": "trainable"},
+        regularizers={".*/kernel": "l1", "params/.*": "l2"},
+    )
+    layer(X)
+    dense, norm = (
+        layer.params["params"][n] for n in ("Dense_0", "BatchNorm_0")
+    )
+    assert not dense["kernel"].trainable
+    assert norm["scale"].trainable
+    assert isinstance(dense["kernel"].regularizer, keras.regularizers.L1)
+    assert isinstance(dense["bias"].regularizer, keras.regularizers.L2)
+
+
+def test_an_error_of_the_constructor_is_not_hidden_in_a_config():
+    config = FlaxLayer(Net(), name="probe").get_config()
+    with pytest.raises(ValueError, match="^FlaxLayer 'probe': `partition"):
+        FlaxLayer.from_config({**config, "partition": {"params": 1}})

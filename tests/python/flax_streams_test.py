@@ -68,18 +68,20 @@ def test_streams_are_given_as_declared():
     def given(module, inputs, training):
         return [module.has_rng(name) for name in ("dropout", "a", "b", "c")]
 
-    declared = {"a": "training", "b": "always"}
+    declared = {"a": "training", "b": "always", "c": "never"}
     layer = FlaxLayer(Noise(), method=given, rngs=declared, variables={})
     assert layer(X, training=True) == [False, True, True, False]
     assert layer(X) == [False, False, True, False]
 
 
 def test_a_stream_may_be_given_always():
-    layer = FlaxLayer(Noise(), rngs={"noise": "always"}, seed=3)
+    layer, again = (
+        FlaxLayer(Noise(), rngs={"noise": "always"}, seed=3, name="probe")
+        for _ in range(2)
+    )
     first, second = np.array(layer(X)), np.array(layer(X))
     assert not np.allclose(first, X)
     assert not np.allclose(first, second)
-    again = FlaxLayer(Noise(), rngs={"noise": "always"}, seed=3)
     np.testing.assert_array_equal(again(X), first)
 
 
@@ -123,7 +125,7 @@ def test_no_streams_may_be_declared():
 
 def test_the_seed_decides_weights_and_masks():
     def run(seed):
-        layer = FlaxLayer(Net(), seed=seed)
+        layer = FlaxLayer(Net(), seed=seed, name="probe")
         return [np.array(layer(X, training=True)) for _ in range(3)]
 
     np.testing.assert_array_equal(run(5), run(5))
@@ -133,11 +135,28 @@ def test_the_seed_decides_weights_and_masks():
     assert not np.array_equal(run(5), run(6))
 
 
+@pytest.mark.parametrize(
+    ("seed", "equal"), [(7, False), (jax.random.key(7), True)]
+)
+def test_layers_share_masks_by_a_key_and_weights_by_any_seed(seed, equal):
+    one, two = FlaxLayer(Net(), seed=seed), FlaxLayer(Net(), seed=seed)
+    for layer in (one, two):
+        layer.build((None, 4))
+    expected = Net().init(jax.random.key(7), X)["params"]
+    assert_trees_equal(values(one.params)["params"], expected)
+    assert_trees_equal(values(two.params)["params"], expected)
+
+    def drawn(layer):
+        return [np.array(layer(X, training=True)) for _ in range(3)]
+
+    assert np.array_equal(drawn(one), drawn(two)) is equal
+
+
 def test_typed_keys_reach_the_module_under_another_implementation():
     with jax.default_prng_impl("rbg"):
-        layer = FlaxLayer(Net(), seed=5)
+        layer, same = (FlaxLayer(Net(), seed=5, name="probe") for _ in range(2))
         first = np.array(layer(X, training=True))
         second = np.array(layer(X, training=True))
-        again = FlaxLayer(Net(), seed=5)(X, training=True)
+        again = same(X, training=True)
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, second)

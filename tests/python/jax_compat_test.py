@@ -234,6 +234,20 @@ def test_a_program_is_evaluated_equation_by_equation():
     np.testing.assert_array_equal(result, function(x, y))  # NumPy rounds twice.
 
 
+def test_an_evaluation_may_be_watched():
+    jaxpr = jax.make_jaxpr(lambda x: jnp.sin(x) + 1)(X)
+    seen = []
+
+    def watched(equations):
+        for equation in equations:
+            yield equation
+            seen.append(equation.primitive.name)
+
+    (result,) = jax_compat.eval_by_equation(jaxpr, [X], no_shortcut, watched)
+    np.testing.assert_array_equal(result, jnp.sin(X) + 1)
+    assert seen == ["sin", "add"]
+
+
 def test_an_equation_may_be_replaced():
     def function(x):
         pair = jax.lax.cond(

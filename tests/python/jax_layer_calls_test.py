@@ -25,12 +25,14 @@ def drawn(layer, calls=3):
     return [np.array(layer(X, training=True)) for _ in range(calls)]
 
 
-def test_the_same_seed_gives_the_same_weights_and_calls():
+def test_the_same_seed_and_name_give_the_same_weights_and_calls():
     def call_fn(params, rng, inputs):
         return noisy(rng, dense(params, inputs))
 
-    one, two = (JaxLayer(call_fn, dense_init, seed=3) for _ in range(2))
-    other = JaxLayer(call_fn, dense_init, seed=4)
+    one, two, other = (
+        JaxLayer(call_fn, dense_init, seed=seed, name="probe")
+        for seed in (3, 3, 4)
+    )
     np.testing.assert_array_equal(drawn(one), drawn(two))
     np.testing.assert_array_equal(one.weights[0], two.weights[0])
     assert not np.array_equal(drawn(one), drawn(other))
@@ -74,9 +76,11 @@ def test_keys_are_of_the_default_implementation(impl):
         return inputs * params + jax.random.uniform(rng, inputs.shape)
 
     with jax.default_prng_impl(impl):
-        layer = JaxLayer(call_fn, init_fn, seed=2)
+        layer, same = (
+            JaxLayer(call_fn, init_fn, seed=2, name="probe") for _ in range(2)
+        )
         first, second = drawn(layer, 2)
-        again = drawn(JaxLayer(call_fn, init_fn, seed=2), 1)[0]
+        again = drawn(same, 1)[0]
     np.testing.assert_array_equal(first, again)
     assert not np.array_equal(first, second)
 
@@ -121,8 +125,10 @@ def test_an_eager_call_works_without_jit():
 
 
 def test_both_kernel_policies_draw_the_same():
-    default = drawn(JaxLayer(noisy, seed=1))
-    reference = drawn(JaxLayer(noisy, seed=1, kernels="reference"))
+    seed = jax.random.key(1)
+    default = drawn(JaxLayer(noisy, seed=seed))
+    reference = drawn(JaxLayer(noisy, seed=seed, kernels="reference"))
     np.testing.assert_array_equal(default, reference)
     with flaxlayer.kernels("reference"):
-        np.testing.assert_array_equal(drawn(JaxLayer(noisy, seed=1)), default)
+        scoped = drawn(JaxLayer(noisy, seed=seed))
+    np.testing.assert_array_equal(scoped, default)

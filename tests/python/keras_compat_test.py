@@ -80,3 +80,49 @@ def test_variables_of_shape_inference_get_their_values_after_it():
         assert variable.value.shape == (2,)
     np.testing.assert_array_equal(variable.value, [1.0, 1.0])
     assert asked == [True, False]
+
+
+def test_flattened_layers_are_those_in_wrappers_and_models():
+    dense = keras.layers.Dense(2)
+    wrapper = keras.layers.TimeDistributed(dense)
+    model = keras.Sequential([wrapper, keras.Sequential([dense])])
+    layers = keras_compat.flattened_layers(model)
+    assert layers[0] is model
+    assert sum(layer is wrapper for layer in layers) == 1
+    assert sum(layer is dense for layer in layers) == 1
+    assert keras_compat.flattened_layers(dense) == [dense]
+
+
+def test_masks_are_taken_off_outputs_that_they_do_not_fit():
+    x = keras.KerasTensor((None, 7, 3))
+    mask = keras.KerasTensor((None, None), "bool")
+    x._keras_mask = mask
+    keras_compat.drop_unfit_masks({"x": x})
+    assert keras_compat.mask_of(x) is mask
+    logits = keras.KerasTensor((None, 5))
+    logits._keras_mask = mask
+    keras_compat.drop_unfit_masks([logits])
+    assert keras_compat.mask_of(logits) is None
+
+
+class StartAt(keras.callbacks.Callback):
+    def __init__(self, epoch):
+        super().__init__()
+        self.epoch = epoch
+
+    def on_train_begin(self, logs=None):
+        keras_compat.start_at_epoch(self.model, self.epoch)
+
+
+def test_a_fit_can_be_made_to_start_later():
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    x = np.ones((2, 1))
+
+    def epochs(start):
+        return model.fit(
+            x, x, epochs=4, verbose=0, callbacks=[StartAt(start)]
+        ).epoch
+
+    assert epochs(2) == [2, 3]
+    assert epochs(None) == [0, 1, 2, 3]

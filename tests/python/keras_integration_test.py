@@ -186,8 +186,8 @@ class Subclassed(keras.Model):
 
     def __init__(self, seed=3):
         super().__init__()
-        self.hidden = FlaxLayer(Net(3), seed=seed)
-        self.head = FlaxLayer(Linear(2), seed=seed)
+        self.hidden = FlaxLayer(Net(3), seed=seed, name="hidden")
+        self.head = FlaxLayer(Linear(2), seed=seed, name="head")
 
     def call(self, inputs, training=False):
         return self.head(self.hidden(inputs, training=training))

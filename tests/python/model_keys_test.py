@@ -137,7 +137,7 @@ class MixesKeys(nn.Module):
 
 def called(module, **kwargs):
     """What a layer returns and what becomes of its weights in some calls."""
-    layer = FlaxLayer(module, seed=11, **kwargs)
+    layer = FlaxLayer(module, seed=11, name="probe", **kwargs)
     layer.build(X.shape)
     results = [layer(X, training=training) for training in (True, False, True)]
     weights = [variable.value for variable in layer.variables]
@@ -200,15 +200,18 @@ def test_a_key_of_the_model_itself_stays_as_it_is():
 
 @pytest.mark.parametrize("kernels", ["native", "reference"])
 def test_returned_keys_are_those_of_jax(kernels):
-    layer = FlaxLayer(
-        ReturnsKeys(), rngs={"dropout": "always"}, seed=0, kernels=kernels
-    )
-    keys = layer(X)["keys"]
-    assert (keys.shape, keys.dtype) == ((2, 2), np.uint32)
-    layer = FlaxLayer(
-        ReturnsKeys(), rngs={"dropout": "always"}, seed=0, kernels="reference"
-    )
-    np.testing.assert_array_equal(keys, layer(X)["keys"])
+    def keys(kernels):
+        layer = FlaxLayer(
+            ReturnsKeys(),
+            rngs={"dropout": "always"},
+            seed=jax.random.key(0),
+            kernels=kernels,
+        )
+        return layer(X)["keys"]
+
+    received = keys(kernels)
+    assert (received.shape, received.dtype) == ((2, 2), np.uint32)
+    np.testing.assert_array_equal(received, keys("reference"))
 
 
 def test_an_error_of_the_model_is_its_own():
@@ -254,7 +257,7 @@ def raw(params, rng, inputs, training):
 
 
 def outputs(call_fn, **kwargs):
-    layer = JaxLayer(call_fn, typed_init, seed=4, **kwargs)
+    layer = JaxLayer(call_fn, typed_init, seed=4, name="probe", **kwargs)
     return [layer(X, training=True), layer(X), layer(X, training=True)]
 
 

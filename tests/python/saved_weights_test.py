@@ -102,11 +102,11 @@ def extended(group):
 @pytest.mark.parametrize(
     ("edit", "path"),
     [
-        (renamed, "params.Dense_1.kernel"),
+        (renamed, "params/Dense_1/kernel"),
         (swapped, "params/BatchNorm_0/bias"),
         (reshaped, "params/Dense_0/kernel"),
-        (dropped, "batch_stats.BatchNorm_0.var"),
-        (extended, "params.Dense_1.bias"),
+        (dropped, "batch_stats/BatchNorm_0/var"),
+        (extended, "params/Dense_1/bias"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_whole(weights_file, edit, path):

@@ -198,7 +198,8 @@ def test_jit_may_close_over_the_layer_in_inference(layer):
 
 
 def test_a_layer_may_be_built_inside_jit():
-    layer, other = FlaxLayer(Net(), seed=0), FlaxLayer(Net(), seed=0)
+    seed = jax.random.key(0)
+    layer, other = FlaxLayer(Net(), seed=seed), FlaxLayer(Net(), seed=seed)
     other.build((None, 4))
 
     @jax.jit

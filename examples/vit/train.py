@@ -1,0 +1,114 @@
+"""Trains a vision transformer on handwritten digits, as a Keras model.
+
+It is in model.py, in Flax. It is trained with `fit` under a cosine schedule,
+saved, and loaded again in another process.
+"""
+
+import os
+
+os.environ.setdefault("KERAS_BACKEND", "jax")  # Read by the import of keras.
+
+import argparse
+import pathlib
+import subprocess
+import sys
+import time
+
+import keras
+import numpy as np
+from model import ViT
+from sklearn import datasets, model_selection
+
+import flaxlayer
+
+_HERE = pathlib.Path(__file__).resolve().parent
+_GOAL = 0.95
+_BATCH = 64
+
+
+def main() -> int:
+    """Returns 0 if the model is good enough and survives saving."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=_HERE / "out",
+        help="where the files go (default: %(default)s)",
+    )
+    parser.add_argument("--epochs", type=int, default=30)
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+
+    keras.utils.set_random_seed(0)
+    train_images, test_images, train_labels, test_labels = _digits()
+    model = keras.Sequential(
+        [
+            keras.Input(train_images.shape[1:]),
+            flaxlayer.FlaxLayer(ViT(), seed=0, name="vit"),
+        ]
+    )
+    steps = arguments.epochs * -(-len(train_images) // _BATCH)
+    model.compile(
+        optimizer=keras.optimizers.AdamW(
+            keras.optimizers.schedules.CosineDecay(
+                0.0, steps, warmup_target=3e-3, warmup_steps=steps // 10
+            ),
+            weight_decay=0.01,
+        ),
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    model.summary()
+    start = time.perf_counter()
+    model.fit(
+        train_images,
+        train_labels,
+        batch_size=_BATCH,
+        epochs=arguments.epochs,
+        validation_data=(test_images, test_labels),
+        verbose=2,
+    )
+    seconds = time.perf_counter() - start
+    logits = model.predict(test_images, verbose=0)
+    accuracy = float(np.mean(logits.argmax(axis=1) == test_labels))
+    print(
+        f"\ntest accuracy {accuracy:.4f} ({len(test_labels)} digits) after "
+        f"{arguments.epochs} epochs in {seconds:.1f} s"
+    )
+
+    model.save(arguments.out / "model.keras")
+    np.savez(
+        arguments.out / "predictions.npz", inputs=test_images, outputs=logits
+    )
+    reloaded = subprocess.run(
+        [sys.executable, _HERE.parent / "reload.py", _HERE, arguments.out],
+        check=False,
+    )
+
+    if accuracy < _GOAL:
+        print(f"\nFAILED: test accuracy {accuracy:.4f} is below {_GOAL}")
+        return 1
+    if reloaded.returncode:
+        print("\nFAILED: the reloaded model is not the saved one")
+        return 1
+    return 0
+
+
+def _digits() -> tuple[np.ndarray, ...]:
+    """Images `[n, 8, 8, 1]` in [0, 1] and digits `[n]`: train, test."""
+    digits = datasets.load_digits()
+    images = (digits.images / 16).astype("float32")[..., np.newaxis]
+    train_images, test_images, train_labels, test_labels = (
+        model_selection.train_test_split(
+            images,
+            digits.target.astype("int32"),
+            test_size=0.2,
+            stratify=digits.target,
+            random_state=0,
+        )
+    )
+    return train_images, test_images, train_labels, test_labels
+
+
+if __name__ == "__main__":
+    sys.exit(main())

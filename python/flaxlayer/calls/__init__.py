@@ -1,0 +1,1 @@
+"""What a call of a model takes: arguments, signatures, shapes and dtypes."""

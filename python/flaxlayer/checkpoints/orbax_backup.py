@@ -1,0 +1,153 @@
+"""OrbaxBackup: goes on with a training run that was interrupted."""
+
+import os
+import re
+from typing import Any
+
+import keras
+
+from flaxlayer import keras_compat
+from flaxlayer.checkpoints import nested
+from flaxlayer.checkpoints.orbax_directory import OrbaxDirectory
+from flaxlayer.weights.variable_tree import Path, StructureMismatch
+
+
+class OrbaxBackup(keras.callbacks.Callback):
+    """Keeps the state of a run in a directory, and goes on from there.
+
+    After each epoch it writes everything that `fit` changes: all weights and
+    state of the model, those of all random generators in it, and the variables
+    of the optimizer. It does so in the background, by Orbax, while the next
+    epoch trains; each process of a distributed run writes what it holds. When
+    the same program is run again, `fit` continues after the last epoch that
+    was written whole. With data that come in the same order the weights at the
+    end are those of a run without the interruption, bit for bit.
+
+    The backup stays when `fit` ends: run again with more `epochs`, training
+    goes on. So each call of `fit` in a program needs a directory of its own.
+
+    `keras.callbacks.BackupAndRestore` does the same in one HDF5 file, which
+    training waits for. `keras.callbacks.OrbaxCheckpoint` finds variables by
+    names that Keras numbers through, and passes over those it does not find:
+    up to Keras 3.15.1 a model that it loads may have none of its weights.
+
+    Example:
+        ```python
+        model.fit(x, y, epochs=90, callbacks=[flaxlayer.OrbaxBackup("run_1")])
+        ```
+
+    Args:
+        directory: where backups are, on a local file system; made if it is
+            not there. The newest backup is kept.
+
+    Raises:
+        ValueError: when `fit` begins, if the backup cannot be read or is one of
+            another model; nothing has been assigned then.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]):
+        super().__init__()
+        self.directory = os.path.abspath(os.fspath(directory))
+        self._manager: Any = None
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Restores the newest backup, if there is one.
+
+        Args:
+            logs: not used.
+        """
+        self._close()  # Of a `fit` that has failed.
+        model: Any = self.model
+        optimizer = model.optimizer
+        if optimizer is not None and not optimizer.built:
+            optimizer.build(model.trainable_variables)
+        self._manager = _manager(self.directory)
+        epoch = self._manager.latest_step()
+        if epoch is not None:
+            self._restore(epoch)
+            keras_compat.start_at_epoch(model, epoch)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Begins to write a backup.
+
+        Args:
+            epoch: the number of the epoch that has ended, from 0.
+            logs: not used.
+        """
+        import orbax.checkpoint
+
+        values = {path: v.value for path, v in self._variables().items()}
+        # Named by the number of epochs that are done. It waits for the last
+        # backup, and returns when the arrays are copied from their devices.
+        self._manager.save(
+            epoch + 1,
+            args=orbax.checkpoint.args.StandardSave(nested.nest(values)),
+            force=True,
+        )
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Waits until the last backup is written.
+
+        Args:
+            logs: not used.
+        """
+        keras_compat.start_at_epoch(self.model, None)
+        self._close()
+
+    @property
+    def _described(self) -> str:
+        return f"OrbaxBackup {self.directory!r}"
+
+    def _close(self) -> None:
+        if self._manager is not None:
+            manager, self._manager = self._manager, None
+            manager.wait_until_finished()
+            manager.close()
+
+    def _variables(self) -> dict[Path, keras.Variable]:
+        """Everything that training changes, by paths that a rerun has too."""
+        # Paths in Keras have the names of layers in them, which are numbered
+        # through the process, and differ between a model and one loaded.
+        model: Any = self.model
+        variables: dict[Path, keras.Variable] = {
+            ("model", f"{i:05}", _unnumbered(v.name)): v
+            for i, v in enumerate(model.variables)
+        }
+        if model.optimizer is not None:
+            for i, v in enumerate(model.optimizer.variables):
+                variables["optimizer", f"{i:05}"] = v
+        return variables
+
+    def _restore(self, epoch: int) -> None:
+        variables = self._variables()
+        try:
+            backup = OrbaxDirectory(os.path.join(self.directory, str(epoch)))
+            backup.load_into(variables, {path: path for path in backup.specs})
+        except StructureMismatch as error:
+            raise ValueError(
+                f"{self._described}: the backup of epoch {epoch} is one of "
+                f"another model or optimizer; nothing was assigned. {error}. "
+                "Use another directory for another run."
+            ) from error
+        except ValueError as error:
+            raise ValueError(
+                f"{self._described}: the backup of epoch {epoch} cannot be "
+                f"read; nothing was assigned. {error}. Remove its folder to "
+                "begin anew."
+            ) from error
+
+
+def _unnumbered(name: str) -> str:
+    """A name without the number that Keras makes it unique by."""
+    return re.sub(r"_\d+$", "", name)
+
+
+def _manager(directory: str) -> Any:
+    import orbax.checkpoint
+
+    return orbax.checkpoint.CheckpointManager(
+        directory,
+        options=orbax.checkpoint.CheckpointManagerOptions(
+            max_to_keep=1, create=True
+        ),
+    )

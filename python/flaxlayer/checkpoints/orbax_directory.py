@@ -1,0 +1,238 @@
+"""Weights in a directory of Orbax.
+
+Written as `orbax.checkpoint.StandardCheckpointer` writes a pytree, one file or
+more for each array and each host, see
+https://orbax.readthedocs.io/en/latest/guides/checkpoint/checkpoint_format.html.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import keras
+import numpy as np
+
+from flaxlayer.checkpoints import nested, whole_files
+from flaxlayer.weights import assignment
+from flaxlayer.weights.variable_tree import Leaf, Path, joined, path_of
+
+_METADATA = "_METADATA"
+
+
+class OrbaxDirectory:
+    """A directory that is there, and what it says it holds.
+
+    Args:
+        path: its absolute path.
+
+    Raises:
+        ValueError: it is no directory of Orbax, or its description cannot be
+            read or names something outside of it.
+
+    Attributes:
+        specs: shapes and dtypes of all arrays, by path. Nothing has compared
+            them with the arrays.
+    """
+
+    def __init__(self, path: str):
+        self._item = _item(path)
+        try:
+            with _checkpointer() as checkpointer:
+                described: Any = checkpointer.metadata(self._item)
+                tree = described.item_metadata.tree
+                leaves, self._treedef = jax.tree_util.tree_flatten_with_path(
+                    tree
+                )
+            specs = {
+                path_of(keys): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+                for keys, leaf in leaves
+            }
+        except Exception as error:  # Of JSON, of tensorstore, of types.
+            raise _unreadable(error) from error
+        for name in specs:
+            # Without a database of its own, steps are names of folders.
+            if any(step in ("", ".", "..") for step in name):
+                raise ValueError(
+                    f"the directory names `{joined(name)}`, which is no path "
+                    "in it"
+                )
+        if len(specs) < len(leaves):
+            raise ValueError("the directory has two arrays at one path")
+        self.specs = specs
+
+    def load_into(
+        self,
+        variables: Mapping[Path, keras.Variable],
+        names: Mapping[Path, Path],
+    ) -> None:
+        """Assigns all variables, or none of them.
+
+        Each array is read straight into the sharding of its variable.
+
+        Args:
+            variables: what to assign, by path.
+            names: for each path in `specs` the one among `variables`.
+
+        Raises:
+            StructureMismatch: as `assignment.assign` says.
+            ValueError: the arrays cannot be read, or do not have the shapes
+                that the directory declares.
+        """
+        # Compared before anything of the size that it declares is read.
+        assignment.check(
+            variables,
+            [Leaf(names[path], spec) for path, spec in self.specs.items()],
+        )
+        current = [variables[names[path]].value for path in self.specs]
+        target = self._treedef.unflatten(
+            _target(spec, x.sharding)
+            for spec, x in zip(self.specs.values(), current, strict=True)
+        )
+        try:
+            with _checkpointer() as checkpointer:
+                restored = checkpointer.restore(self._item, target)
+        except Exception as error:
+            raise _unreadable(error) from error
+        leaves = [
+            # Orbax commits to devices, and weights that were on none in
+            # particular shall stay so.
+            assignment.leaf_of(
+                names[path], value if x.committed else np.asarray(value)
+            )
+            for path, value, x in zip(
+                self.specs,
+                self._treedef.flatten_up_to(restored),
+                current,
+                strict=True,
+            )
+        ]
+        assignment.assign(variables, leaves)
+
+
+def _target(spec: jax.ShapeDtypeStruct, sharding: Any) -> Any:
+    """What tells Orbax how to restore an array."""
+    if jax.dtypes.canonicalize_dtype(spec.dtype) != spec.dtype:
+        # JAX has no 64 bits unless it is told to: on a device, large numbers
+        # would become others. As NumPy's they are compared when they are cast.
+        return np.zeros(spec.shape, spec.dtype)
+    return jax.ShapeDtypeStruct(spec.shape, spec.dtype, sharding=sharding)
+
+
+def start_saving(
+    path: str, arrays: Mapping[Path, jax.Array], *, overwrite: bool
+) -> Callable[[], None]:
+    """Copies the arrays off their devices and begins to write them.
+
+    Args:
+        path: the absolute path of the directory.
+        arrays: what it will hold.
+        overwrite: whether it may replace a directory of Orbax.
+
+    Returns:
+        A function that returns when everything is written. An old directory
+        gives way only then.
+
+    Raises:
+        ValueError: two paths cannot be in one nested dict; an array has no
+            elements, or there is none; or a directory is to be replaced by
+            several processes at once.
+        FileExistsError: what is to be replaced is no directory of Orbax.
+    """
+    tree = nested.nest(arrays)
+    # Orbax would find out when it has begun to write.
+    if not arrays:
+        raise ValueError("it has no weights, and Orbax writes no empty tree")
+    empty = [joined(path) for path, array in arrays.items() if not array.size]
+    if empty:
+        raise ValueError(
+            f"Orbax writes no arrays without elements, as those at {empty}"
+        )
+    replaces = overwrite and os.path.lexists(path)
+    if replaces:
+        _check_replaceable(path)
+    target = whole_files.beside(path) if replaces else path
+    checkpointer = _checkpointer()
+    checkpointer.save(target, tree)
+
+    def finish() -> None:
+        try:
+            checkpointer.wait_until_finished()
+            if replaces:
+                _replace(path, target)
+        except BaseException:
+            if replaces:
+                shutil.rmtree(target, ignore_errors=True)
+            raise
+        finally:
+            checkpointer.close()
+
+    return finish
+
+
+def _check_replaceable(path: str) -> None:
+    try:
+        _item(path)
+    except ValueError as error:
+        raise FileExistsError(
+            f"{path!r} is there and is not replaced: {error}."
+        ) from error
+    if jax.process_count() > 1:
+        raise ValueError(
+            f"{path!r} cannot be replaced by {jax.process_count()} processes "
+            "at once: save to a new directory and remove the old one."
+        )
+
+
+def _replace(path: str, new: str) -> None:
+    # Directories cannot be exchanged in one step: between these two there is
+    # no `path`, and both the old and the new one are whole.
+    old = whole_files.beside(path)
+    os.rename(path, old)
+    try:
+        os.rename(new, path)
+    except BaseException:
+        os.rename(old, path)
+        raise
+    whole_files.sync_folder(path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _item(path: str) -> str:
+    """The part of a directory that holds the pytree.
+
+    It may be the directory itself; a checkpoint manager and the second
+    interface of Orbax have a folder in it, whose name depends on the version.
+    """
+    parts = [path]
+    if os.path.isdir(path):
+        parts += [entry.path for entry in os.scandir(path)]
+    items = [x for x in parts if os.path.isfile(os.path.join(x, _METADATA))]
+    if path in items:
+        return path
+    if len(items) > 1:
+        raise ValueError(
+            "the directory holds several pytrees; pass the path of one: "
+            f"{sorted(items)}"
+        )
+    if not items:
+        raise ValueError(
+            f"expected a directory of Orbax, with a file `{_METADATA}`; the "
+            "path of a file has to end in `.msgpack` or `.safetensors`"
+        )
+    return items[0]
+
+
+def _unreadable(error: Exception) -> ValueError:
+    return ValueError(
+        "expected a readable directory of Orbax: "
+        f"{type(error).__name__}: {error!s:.500}"
+    )
+
+
+def _checkpointer() -> Any:
+    # Takes a second to import, and most programs do without.
+    import orbax.checkpoint
+
+    return orbax.checkpoint.StandardCheckpointer()

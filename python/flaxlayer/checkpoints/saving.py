@@ -1,0 +1,144 @@
+"""save_variables: the weights of a layer in a format of the Flax world."""
+
+import os
+from collections.abc import Callable
+
+import jax
+import keras
+import numpy as np
+
+from flaxlayer.checkpoints import (
+    formats,
+    msgpack_files,
+    orbax_directory,
+    progress,
+    safetensors_files,
+    whole_files,
+)
+from flaxlayer.checkpoints.pending_save import PendingSave
+from flaxlayer.stored_layer import StoredLayer
+from flaxlayer.weights.variable_tree import Path, joined
+
+
+def save_variables(
+    layer: StoredLayer,
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    block: bool = True,
+) -> PendingSave:
+    """Writes the weights of a layer to a file or directory that Flax reads.
+
+    The ending of the path says in which format:
+
+    - `.msgpack`: one file of `flax.serialization`. Flax reads it with
+      `flax.serialization.from_bytes` or `msgpack_restore`.
+    - `.safetensors`: one file, with names such as `params.Dense_0.kernel`.
+      Needs the package safetensors, `pip install "flaxlayer[safetensors]"`.
+    - anything else: a directory of Orbax, which
+      `orbax.checkpoint.StandardCheckpointer().restore` reads. Each process
+      writes the parts of arrays that it holds, so it is the one for weights
+      that are sharded over processes or do not fit in the memory of the host.
+
+    It holds what `layer.get_layer_variables()` returns and nothing else, typed
+    keys as their `uint32` data. The seed of the layer's random streams is no
+    variable of Flax and is not in it; to go on with a run that was interrupted
+    use `flaxlayer.OrbaxBackup`, `keras.callbacks.BackupAndRestore` or a
+    `.keras` file, which have it and the optimizer.
+
+    A file is written beside `path` and renamed when it is on the disk: an old
+    one is whole until then. Saving 256 MiB or more to a file shows a progress
+    bar, where `keras.config.is_interactive_logging_enabled()`.
+
+    Args:
+        layer: a built `FlaxLayer` or `JaxLayer`.
+        path: where to write, on a local file system; the folder must be there.
+        overwrite: whether to replace what is there. Of directories, only those
+            of Orbax are replaced.
+        block: whether to return when everything is written. Otherwise it
+            returns as soon as the weights are copied from their devices, and
+            writes in the background.
+
+    Returns:
+        A handle; with `block=False`, call its `wait()` before you rely on what
+        was written.
+
+    Raises:
+        TypeError: `layer` is neither of these layers.
+        ValueError: it was never built, or the format has no form for one of
+            its weights.
+        FileExistsError: `path` is there, and `overwrite` is not set or would
+            remove something else than a checkpoint.
+        FileNotFoundError: the folder is not there.
+        ImportError: safetensors is not installed.
+        OSError: it cannot be written.
+    """
+    target = os.path.abspath(os.fspath(path))
+    values = {
+        name: variable.value
+        for name, variable in weights_of(layer, "save").items()
+    }
+    if os.path.lexists(target) and not overwrite:
+        raise FileExistsError(
+            f"{layer._described}: {target!r} is there already. Pass "
+            "`overwrite=True` to replace it."
+        )
+    if not os.path.isdir(os.path.dirname(target)):
+        raise FileNotFoundError(
+            f"{layer._described}: there is no folder for {target!r}."
+        )
+    try:
+        finish = _start(target, values, overwrite=overwrite, quiet=not block)
+    except ValueError as error:
+        raise ValueError(
+            f"{layer._described} cannot be saved to {target!r}: {error}."
+        ) from error
+    pending = PendingSave(finish, target)
+    if block:
+        pending.wait()
+    return pending
+
+
+def weights_of(layer: StoredLayer, purpose: str) -> dict[Path, keras.Variable]:
+    """The variables of a layer by path, for saving and loading.
+
+    Raises:
+        TypeError: it is no layer of this package.
+        ValueError: it was never built.
+    """
+    if not isinstance(layer, StoredLayer):
+        raise TypeError(
+            "Expected a `FlaxLayer` or a `JaxLayer`; of a model pass its "
+            "layer, `model.get_layer(name)`. Received: "
+            f"{layer!r:.200} (of type {type(layer).__name__})."
+        )
+    layer._check_has_weights(purpose)
+    return layer._weights_by_path()
+
+
+def _start(
+    path: str, values: dict[Path, jax.Array], *, overwrite: bool, quiet: bool
+) -> Callable[[], None]:
+    """Copies the values; returns what writes them."""
+    match formats.of_path(path):
+        case "msgpack":
+            data = msgpack_files.encode(_on_host(values))
+        case "safetensors":
+            data = safetensors_files.encode(_on_host(values))
+        case "orbax":
+            return orbax_directory.start_saving(
+                path, values, overwrite=overwrite
+            )
+    # A bar that moves while the program prints other things is of no use.
+    report = progress.reporter(0 if quiet else len(data))
+    return lambda: whole_files.write(path, data, report)
+
+
+def _on_host(values: dict[Path, jax.Array]) -> dict[Path, np.ndarray]:
+    for path, value in values.items():
+        if not value.is_fully_addressable:
+            raise ValueError(
+                f"`{joined(path)}` is sharded over several processes, and one "
+                "file is written by one; save to an Orbax directory"
+            )
+    return {path: np.asarray(value) for path, value in values.items()}

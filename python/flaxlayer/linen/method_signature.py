@@ -1,0 +1,252 @@
+"""How a method of a Linen module is called: inputs, mode, mask, collections.
+
+A layer is called as its module is: with the module's own arguments, by
+position or by name. Only the word for the mode is Keras's: whatever a module
+calls it, a Keras layer is called with `training`.
+"""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+
+from flaxlayer.calls import call_signature
+
+# What modules call the mode, and whether they mean its opposite by it.
+_WORDS_FOR_TRAINING = {
+    "training": False,
+    "train": False,
+    "is_training": False,
+    "deterministic": True,
+    "use_running_average": True,
+}
+_NOT = "not "
+_TRAINING = "training"
+_MASK = "mask"
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+@dataclasses.dataclass(frozen=True)
+class MethodSignature:
+    """The arguments of a method, as a layer sees them.
+
+    Attributes:
+        inputs: the parameters that callers give, without the module and
+            without those that say the mode.
+        modes: the parameters that say the mode, with whether each means that
+            it is not training.
+    """
+
+    inputs: tuple[inspect.Parameter, ...]
+    modes: tuple[tuple[str, bool], ...]
+
+    def mode_arguments(self, training: bool) -> dict[str, bool]:
+        """What the method is given for the mode."""
+        return {name: training != negated for name, negated in self.modes}
+
+    @property
+    def takes_mask(self) -> bool:
+        """Whether it has an argument for the mask of its first input."""
+        return any(parameter.name == _MASK for parameter in self.inputs[1:])
+
+    def without_mask(self, num_args: int) -> dict[str, None]:
+        """What it is given where there is no mask, besides its inputs.
+
+        Args:
+            num_args: how many inputs are given by position.
+        """
+        required = any(
+            p.name == _MASK
+            and p.default is inspect.Parameter.empty
+            and (p.kind == _KEYWORD or i >= num_args)
+            for i, p in enumerate(self.inputs)
+            if i > 0
+        )
+        return {_MASK: None} if required else {}
+
+    def of_layer(self, collections: Sequence[str]) -> inspect.Signature:
+        """The signature of a layer's `call`.
+
+        Args:
+            collections: those that are passed with each call, by name.
+        """
+        extra = [
+            inspect.Parameter(name, _KEYWORD, default=None)
+            for name in collections
+        ]
+        extra.append(inspect.Parameter(_TRAINING, _KEYWORD, default=False))
+        # Keras gives it, or there is none.
+        inputs = [
+            p.replace(default=None) if p.name == _MASK and i > 0 else p
+            for i, p in enumerate(self.inputs)
+        ]
+        variadic = [
+            p for p in inputs if p.kind is inspect.Parameter.VAR_KEYWORD
+        ]
+        inputs = [p for p in inputs if p not in variadic]
+        return inspect.Signature([*inputs, *extra, *variadic])
+
+
+def takes_one(signature: inspect.Signature) -> bool:
+    """Whether one argument by position is all that it needs."""
+    try:
+        signature.bind(None)
+    except TypeError:
+        return False
+    return True
+
+
+def of_method(
+    method: Callable[..., Any] | str | None,
+    module: nn.Module,
+    *,
+    training_argument: str | None,
+    collections: Sequence[str],
+    layer: str,
+) -> MethodSignature:
+    """Reads the signature of a module's method.
+
+    Args:
+        method: a method, bound or not, its name, a function that takes the
+            module first, or `None` for `__call__`.
+        module: whose method it is.
+        training_argument: what it calls the mode: `"auto"` to look for the
+            usual words; a name, or `"not "` and a name; or `None`.
+        collections: the names of collections that calls are given.
+        layer: how error messages call the layer.
+
+    Raises:
+        TypeError: `training_argument` is neither a string nor `None`, or the
+            method is no function.
+        ValueError: there is no method of that name, or it is bound to another
+            module; or the method takes no
+            inputs, has no argument with the name in `training_argument`, or
+            has one with the name of one of the `collections` or of Keras's
+            `training` that is not the mode.
+    """
+    method, bound = _resolved(method, module, layer)
+    parameters = dict(
+        call_signature.parameters_of(method, layer=layer, argument="method")
+    )
+    shown = call_signature.described(parameters)
+    positional = [
+        p
+        for p in parameters.values()
+        if p.kind
+        in (
+            inspect.Parameter.POSITIONAL_ONLY,
+            inspect.Parameter.POSITIONAL_OR_KEYWORD,
+            inspect.Parameter.VAR_POSITIONAL,
+        )
+    ]
+    if (
+        not bound
+        and positional
+        and (positional[0].kind != inspect.Parameter.VAR_POSITIONAL)
+    ):
+        parameters.pop(positional.pop(0).name)  # The module.
+    modes = _modes(parameters, module, training_argument, shown, layer)
+    words = dict(modes)
+    inputs = tuple(_input(p) for n, p in parameters.items() if n not in words)
+    if not any(p.name not in words for p in positional):
+        raise ValueError(
+            f"{layer}: missing required argument in `method`: `inputs`. "
+            f"Expected {'(inputs' if bound else '(module, inputs'}"
+            f"[, ...]). Received: a function with the signature {shown}."
+        )
+    for name in (_TRAINING, *collections):
+        if any(parameter.name == name for parameter in inputs):
+            meaning = (
+                "Keras's word for the mode. Pass `training_argument=None` only "
+                "for a method without that argument"
+                if name == _TRAINING
+                else "a collection that calls are given, by `collections=`"
+            )
+            raise ValueError(
+                f"{layer}: the argument `{name}` of `method` has the name of "
+                f"{meaning}. Received: a function with the signature {shown}."
+            )
+    return MethodSignature(inputs, modes)
+
+
+def _resolved(
+    method: Any, module: nn.Module, layer: str
+) -> tuple[Callable[..., Any], bool]:
+    """The method as a function, and whether it already has its module."""
+    if method is None:
+        method = "__call__"
+    if not isinstance(method, str):
+        if not callable(method):
+            raise TypeError(
+                f"{layer}: `method` must be a function, the name of a method, "
+                f"or `None` for `__call__`. Received: {method!r} (of type "
+                f"{type(method).__name__})."
+            )
+        owner = getattr(method, "__self__", None)
+        if isinstance(owner, nn.Module) and not _equal(owner, module):
+            raise ValueError(
+                f"{layer}: `method` is bound to another module than `module`, "
+                "whose fields Flax would not use. Pass its name, "
+                f"{method.__name__!r}. Received: a method of another "
+                f"{type(owner).__name__}."
+            )
+        return method, hasattr(method, "__self__")
+    found = getattr(type(module), method, None)
+    # `init`, `apply` and the like are those of every module.
+    if not callable(found) or found is getattr(nn.Module, method, None):
+        raise ValueError(
+            f"{layer}: `method` must be the name of a method that "
+            f"{type(module).__name__} defines, a function, or `None` for "
+            f"`__call__`. Received: {method!r}."
+        )
+    return getattr(module, method), True
+
+
+def _equal(a: nn.Module, b: nn.Module) -> bool:
+    try:
+        return a is b or bool(a == b)
+    except ValueError:  # Arrays among the fields.
+        return False
+
+
+def _modes(
+    parameters: dict[str, inspect.Parameter],
+    module: nn.Module,
+    training_argument: Any,
+    shown: str,
+    layer: str,
+) -> tuple[tuple[str, bool], ...]:
+    if training_argument is None:
+        return ()
+    if not isinstance(training_argument, str):
+        raise TypeError(
+            f"{layer}: `training_argument` must be the name of an argument, "
+            '`"not "` and a name, `"auto"` or `None`. Received: '
+            f"{training_argument!r} (of type "
+            f"{type(training_argument).__name__})."
+        )
+    if training_argument == "auto":
+        return tuple(
+            (name, negated)
+            for name, negated in _WORDS_FOR_TRAINING.items()
+            # A module that has it as a field already, such as
+            # nn.Dropout(0.5, deterministic=True), does not want it twice.
+            if name in parameters and getattr(module, name, None) is None
+        )
+    name = training_argument.removeprefix(_NOT)
+    if name not in parameters:
+        raise ValueError(
+            f"{layer}: `training_argument` names no argument of `method`. "
+            f"Expected one of {list(parameters)}, with or without "
+            f"{_NOT!r} before it. Received: {training_argument!r} for a "
+            f"function with the signature {shown}."
+        )
+    return ((name, training_argument.startswith(_NOT)),)
+
+
+def _input(parameter: inspect.Parameter) -> inspect.Parameter:
+    # Keras reads the signature: annotations have no meaning to it, and the
+    # module's own types may not be resolvable.
+    return parameter.replace(annotation=inspect.Parameter.empty)

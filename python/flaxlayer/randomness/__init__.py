@@ -1,0 +1,1 @@
+"""From a layer's seed to the keys that a model is given."""

@@ -1,0 +1,1 @@
+"""Weights as pytrees of Keras variables: made, named, chosen, assigned."""

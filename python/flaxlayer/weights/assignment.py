@@ -1,0 +1,176 @@
+"""Assigning many variables: all of them, or none.
+
+Whatever can go wrong with values that come from elsewhere goes wrong here
+before the first variable changes: paths and shapes are compared, values are
+cast to the dtype of their variable and put where it is, and only then are they
+assigned.
+"""
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import keras
+import numpy as np
+
+from flaxlayer.weights import variable_tree
+from flaxlayer.weights.variable_tree import (
+    Leaf,
+    Path,
+    StructureMismatch,
+    joined,
+)
+
+
+def leaf_of(path: Path, value: Any) -> Leaf:
+    """Describes what was received for a path, without reading or copying it.
+
+    Args:
+        path: where it belongs.
+        value: anything; an array has a `shape` and a `dtype` and may be lazy,
+            such as a dataset of an HDF5 file.
+    """
+    shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
+    if shape is None or dtype is None:
+        (leaf,), _ = variable_tree.describe_leaves([value])
+        return Leaf(path, leaf.spec, leaf.value)
+    if not (jnp.issubdtype(dtype, jnp.number) or dtype == np.bool_):
+        return Leaf(path, None, value)  # Text, dates, objects.
+    return Leaf(path, jax.ShapeDtypeStruct(tuple(shape), dtype), value)
+
+
+def check(
+    variables: Mapping[Path, keras.Variable], received: Sequence[Leaf]
+) -> None:
+    """Compares paths and shapes.
+
+    Raises:
+        StructureMismatch: paths are missing, unexpected or there twice, a leaf
+            is no array, or a shape is another one; the message lists them.
+    """
+    expected = [
+        Leaf(path, jax.ShapeDtypeStruct(tuple(v.shape), v.dtype))
+        for path, v in variables.items()
+    ]
+    arrays = [leaf for leaf in received if leaf.is_array]
+    others = {leaf.path for leaf in received if not leaf.is_array}
+    problems = variable_tree.mismatches(
+        # Reported below, and not as missing.
+        expected=[leaf for leaf in expected if leaf.path not in others],
+        received=arrays,
+    )
+    counts = collections.Counter(leaf.path for leaf in received)
+    problems += [
+        f"`{joined(path)}`: expected once, received {count} times"
+        for path, count in counts.items()
+        if count > 1
+    ]
+    problems += [
+        f"`{joined(leaf.path)}`: expected an array, received "
+        f"{leaf.value!r:.80} (of type {type(leaf.value).__name__})"
+        for leaf in received
+        if not leaf.is_array
+    ]
+    if problems:
+        raise StructureMismatch("; ".join(problems))
+
+
+def assign(
+    variables: Mapping[Path, keras.Variable], received: Sequence[Leaf]
+) -> None:
+    """Assigns all variables, or none of them.
+
+    Arrays that have the dtype and the sharding of their variable are not
+    copied: the variable holds the very array then.
+
+    Args:
+        variables: what to assign, by path.
+        received: a value for each of them, in any order.
+
+    Raises:
+        StructureMismatch: as `check` says; or a value cannot be cast to the
+            dtype of its variable without loss. Precision is no loss where both
+            are floating-point dtypes; becoming infinite is.
+    """
+    check(variables, received)
+    values, problems = [], []
+    for leaf in received:
+        variable = variables[leaf.path]
+        try:
+            values.append(_cast(leaf.value, jnp.dtype(variable.dtype)))
+        except _Lossy as error:
+            problems.append(f"`{joined(leaf.path)}`: {error}")
+    if problems:
+        raise StructureMismatch("; ".join(problems))
+    assign_values([variables[leaf.path] for leaf in received], values)
+
+
+def assign_values(
+    variables: Sequence[keras.Variable], values: Sequence[Any]
+) -> None:
+    """Assigns values whose shapes have been compared.
+
+    All of them are cast and placed, which may fail for want of memory, before
+    the first is assigned.
+    """
+    placed = [_placed(x, v) for v, x in zip(variables, values, strict=True)]
+    for variable, value in zip(variables, placed, strict=True):
+        variable.assign(value)
+
+
+class _Lossy(ValueError):
+    """A cast that would lose more than precision."""
+
+
+def _cast(value: Any, dtype: Any) -> Any:
+    if not isinstance(value, jax.Array):
+        value = np.asarray(value)
+    if value.dtype == dtype:
+        return value
+    floats, complexes = (
+        all(jnp.issubdtype(d, kind) for d in (value.dtype, dtype))
+        for kind in (jnp.floating, jnp.complexfloating)
+    )
+    with np.errstate(all="ignore"):  # Looked for here.
+        if floats or complexes:
+            cast = value.astype(dtype)
+            xp: Any = jnp if isinstance(cast, jax.Array) else np
+            kept = xp.all(xp.isfinite(cast) == xp.isfinite(value))
+        else:
+            value = np.asarray(value)
+            cast = _real(value).astype(dtype)
+            # There and back again; the sign tells what wrapped around.
+            kept = np.array_equal(
+                _real(cast).astype(value.dtype), value
+            ) and np.array_equal(_real(cast) < 0, _real(value) < 0)
+    if not kept:
+        raise _Lossy(
+            f"expected values that {jnp.dtype(dtype).name} can hold, received "
+            f"{value.dtype.name} that it cannot"
+        )
+    return cast
+
+
+def _real(array: Any) -> Any:
+    is_complex = jnp.issubdtype(array.dtype, jnp.complexfloating)
+    return array.real if is_complex else array
+
+
+def _placed(value: Any, variable: keras.Variable) -> Any:
+    """The value in the dtype of a variable, on the devices it is on."""
+    current = variable.value
+    tracers = (jax.core.Tracer,)
+    if isinstance(current, tracers) or isinstance(value, tracers):
+        return value  # It has no place yet.
+    dtype = jnp.dtype(variable.dtype)
+    if isinstance(value, jax.Array):
+        value = value.astype(dtype)  # The same array if it has that dtype.
+        there = value.sharding.is_equivalent_to(current.sharding, value.ndim)
+        return value if there else jax.device_put(value, current.sharding)
+    value = np.asarray(value, dtype)
+    if current.committed:
+        return jax.device_put(value, current.sharding)
+    # Committing it would forbid computations with arrays on other devices.
+    return jnp.array(value)
