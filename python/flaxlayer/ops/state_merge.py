@@ -54,7 +54,9 @@ def merge(
             leaf is infinite or NaN, in the dtype of the old leaf.
 
     Returns:
-        The leaves to store, of the shapes and dtypes of `old`.
+        The leaves to store, of the shapes and dtypes of `old`: every bit of the
+        leaves that are taken, but for NaNs in bfloat16. Where XLA selects, as
+        `jnp.where` does, those may come out as another NaN.
 
     Raises:
         TypeError: If one of two leaves is a typed key and the other none of
