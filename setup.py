@@ -19,6 +19,15 @@ from setuptools.command import build_ext
 _ROOT = pathlib.Path(__file__).parent
 _NOTE = "_native_unavailable.txt"
 _KERNELS = str(pathlib.Path("csrc", "kernels"))
+# Nothing is exported but the function that Python calls, and the rest has no
+# symbols.
+_LINK_ARGS = {
+    "linux": [
+        "-Wl,--version-script=tools/bazel/pyinit_only.lds",
+        "-Wl,--strip-all",
+    ],
+    "darwin": ["-Wl,-exported_symbol,_PyInit_*", "-Wl,-x"],
+}
 
 
 def _xla_ffi_include() -> str:
@@ -84,12 +93,7 @@ setuptools.setup(
             ),
             include_dirs=["."],
             extra_compile_args=["-std=c++17", "-fvisibility=hidden"],
-            extra_link_args=[
-                "-Wl,--version-script=tools/bazel/pyinit_only.lds",
-                "-Wl,--strip-all",
-            ]
-            if sys.platform == "linux"
-            else [],
+            extra_link_args=_LINK_ARGS.get(sys.platform, []),
             language="c++",
             optional=True,  # an editable install copies it if it is there
         )

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks that pip installs flaxlayer into an empty environment: from the
-# checkout with a compiler, from the checkout without one, and from an sdist.
+# Checks that pip installs flaxlayer into an empty environment: from a wheel, with
+# the demo; without a compiler; from an sdist; and with an older jaxlib than the
+# one it was built with.
 #
 #   tools/check_pip_install.sh          (the interpreter is $PYTHON or python3)
 set -euo pipefail
@@ -26,9 +27,15 @@ if not eval(sys.argv[1], {"report": report}):
 PY
 }
 
-echo "== with a compiler"
-"${pip[@]}" install "$root"
+echo "== a wheel, and the first minutes with it"
+"${pip[@]}" wheel --no-deps --wheel-dir "$work/dist" "$root"
+"${pip[@]}" install "$(echo "$work"/dist/flaxlayer-*.whl)[examples]"
 expect "report.available"
+(
+  cd "$work"
+  env/bin/flaxlayer doctor
+  env/bin/flaxlayer demo --short
+)
 
 echo "== without a compiler"
 CC=/nonexistent/cc CXX=/nonexistent/c++ \
@@ -37,7 +44,7 @@ expect "'/nonexistent/c' in report.unavailable_reason"
 
 echo "== from an sdist"
 # pip has no command for it; this is what pip runs to build one.
-"${pip[@]}" install --upgrade "setuptools>=77"
+"${pip[@]}" install --upgrade "setuptools>=77" pybind11
 (
   cd "$root"
   "$python" -c 'import sys, setuptools.build_meta as b; b.build_sdist(sys.argv[1])' \
@@ -45,3 +52,10 @@ echo "== from an sdist"
 )
 "${pip[@]}" install --force-reinstall --no-deps "$work"/flaxlayer-*.tar.gz
 expect "report.available"
+
+echo "== built with the newest jaxlib, used with the oldest"
+"${pip[@]}" install --force-reinstall --no-deps --no-build-isolation "$root"
+expect "report.available"
+"${pip[@]}" install --require-hashes --no-deps --only-binary :all: \
+  -r "$root/tools/requirements/floor.txt"
+expect "'incompatible' in report.unavailable_reason"

@@ -43,7 +43,8 @@ debootstrap --variant=minbase "$suite" "$system" "$mirror" \
   /usr/share/debootstrap/scripts/sid >"$work/log" ||
   fail "debootstrap failed: $(tail -n 20 "$work/log")"
 cp /etc/resolv.conf "$system/etc"
-chroot "$system" env DEBIAN_FRONTEND=noninteractive sh -c 'apt-get -qq update &&
+chroot "$system" env DEBIAN_FRONTEND=noninteractive sh -c '
+  apt-get -qq -o Acquire::Check-Valid-Until=false update &&
   apt-get -qq -y --no-install-recommends install "$@" && apt-get clean' \
   sh "${packages[@]}" >"$work/log" 2>&1 ||
   fail "apt-get failed: $(tail -n 20 "$work/log")"
