@@ -194,18 +194,15 @@ def _needs() -> dict[str, _Need]:
 def _add_package(report: _Report, name: str, need: _Need) -> None:
     version = _version(name)
     wanted = ",".join(sorted(map(str, need.versions)))
-    purpose = f"needs {wanted}"
-    if need.extras:
-        purpose = f"{wanted} for flaxlayer[{','.join(need.extras)}]"
-    if version is None:
-        report.fact(name, f"{'missing':<12}{purpose}")
-    elif need.versions.contains(version, prereleases=True):
-        report.fact(name, f"{version:<12}{purpose}")
-        return
-    else:
-        report.fact(name, f"{version:<12}{purpose}: not this version")
+    fits = version and need.versions.contains(version, prereleases=True)
+    report.fact(
+        f"{name:<{_LABEL}} {version or 'missing':<11}",
+        f"needs {wanted}"
+        + (f" for [{','.join(need.extras)}]" if need.extras else "")
+        + ("" if fits or version is None else ": not this version"),
+    )
     # What an extra asks for may be missing, but not be another version.
-    if version is not None or not need.extras:
+    if not fits and (version or not need.extras):
         report.fix(_install(f"{name}{wanted}"), needed=not need.extras)
 
 
