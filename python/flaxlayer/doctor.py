@@ -8,6 +8,7 @@ import argparse
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import pathlib
 import platform
@@ -275,7 +276,11 @@ def _add_kernels(report: _Report, jax: ModuleType | None) -> None:
         report.fact("compiled by", info["compiler"])
         report.fact("instructions used", info["instruction_set"])
     for name, op in kernels.ops.items():
-        report.fact(name, f"{op.kernel or 'none'}: {op.reason}")
+        kernel = op.kernel or "none"
+        # The reason is that of all, below, where there are none.
+        report.fact(
+            name, f"{kernel}: {op.reason}" if kernels.available else kernel
+        )
     if kernels.available:
         return
     report.fact("native kernels", f"none: {kernels.unavailable_reason}")
@@ -287,13 +292,21 @@ def _add_kernels(report: _Report, jax: ModuleType | None) -> None:
 
 
 def _rebuild() -> str:
-    """Compiles the extension again, where there is a compiler."""
-    if _version("flaxlayer") is None:
-        checkout = pathlib.Path(flaxlayer.__file__).parents[2]
-        return f"python -m pip install -e {shlex.quote(str(checkout))}"
+    """Compiles the extension again, from where the package came from."""
+    source = "flaxlayer"
+    origin: dict[str, Any]
+    try:
+        distribution = importlib.metadata.distribution("flaxlayer")
+        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    except importlib.metadata.PackageNotFoundError:
+        checkout = pathlib.Path(flaxlayer.__file__).resolve().parents[2]
+        origin = {"url": checkout.as_uri(), "dir_info": {"editable": True}}
+    if "dir_info" in origin:
+        editable = "-e " if origin["dir_info"].get("editable") else ""
+        source = editable + shlex.quote(origin["url"])
     return (
         "python -m pip install --force-reinstall --no-deps --no-cache-dir "
-        "flaxlayer"
+        f"{source}"
     )
 
 

@@ -16,6 +16,7 @@ import flaxlayer
 from flaxlayer import backend, doctor
 from flaxlayer.ops import native
 
+REINSTALL = "python -m pip install --force-reinstall --no-deps --no-cache-dir"
 PROJECT = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]
 
 
@@ -236,17 +237,43 @@ def test_without_native_kernels_it_can_be_used(installed, report, monkeypatch):
     assert status == 0
     assert text.endswith("\nflaxlayer can be used.\n")
     kernels = section(text, "Kernels")
-    assert kernels["threefry"] == f"reference: {missing.reason}"
+    assert kernels["threefry"] == "reference"
+    assert kernels["native kernels"].startswith(f"none: {missing.reason}")
     assert "The others compute the same" in kernels["native kernels"]
-    assert fixes(text) == [
-        "python -m pip install --force-reinstall --no-deps --no-cache-dir "
-        "flaxlayer"
-    ]
-    monkeypatch.setattr(doctor, "_version", lambda name: None)
-    (fix,) = (line for line in fixes(report()[1]) if " -e " in line)
-    assert pathlib.Path(fix.split()[-1], "python/flaxlayer").samefile(
-        pathlib.Path(flaxlayer.__file__).parent
-    )
+    assert fixes(text) == [f"{REINSTALL} flaxlayer"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "source"),
+    [
+        ('{"url": "file:///a%20b", "dir_info": {}}', "file:///a%20b"),
+        (
+            '{"url": "file:///a", "dir_info": {"editable": true}}',
+            "-e file:///a",
+        ),
+        ('{"url": "file:///a.whl", "archive_info": {}}', "flaxlayer"),
+    ],
+)
+def test_kernels_are_compiled_from_where_the_package_came_from(
+    origin, source, installed, report, monkeypatch, tmp_path
+):
+    installed()
+    (folder,) = tmp_path.glob("flaxlayer-*.dist-info")
+    (folder / "direct_url.json").write_text(origin)
+    missing = native._Status(None, "no compiler found")
+    monkeypatch.setattr(native, "_load", lambda: missing)
+    assert fixes(report()[1]) == [f"{REINSTALL} {source}"]
+
+
+def test_the_kernels_of_a_checkout_are_compiled_in_it(monkeypatch):
+    def distribution(name):
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
+    command, _, url = doctor._rebuild().partition(" file://")
+    assert command == f"{REINSTALL} -e"
+    package = pathlib.Path(flaxlayer.__file__).resolve().parent
+    assert pathlib.Path(url, "python/flaxlayer") == package
 
 
 def test_kernels_for_a_newer_xla_ask_for_a_newer_jaxlib(

@@ -87,13 +87,14 @@ def run(out: pathlib.Path, *, short: bool = False) -> int:
         batch = train_images[:_BATCH], train_labels[:_BATCH]
         print("\n" + timing.table(module, *batch, _compile))
 
+    problems = []
     if accuracy < length.goal:
-        print(f"\nFAILED: test accuracy {accuracy:.4f} is below {length.goal}")
-        return 1
+        problems.append(f"test accuracy {accuracy:.4f} is below {length.goal}")
     if reloaded.returncode:
-        print("\nFAILED: the reloaded model is not the saved one")
-        return 1
-    return 0
+        problems.append("the reloaded model is not the saved one")
+    for problem in problems:
+        print(f"\nFAILED: {problem}")
+    return 1 if problems else 0
 
 
 def _compile(model: keras.Model) -> None:
