@@ -143,7 +143,7 @@ def _add_packages(report: _Report) -> None:
     try:
         needs = _needs()
     except importlib.metadata.PackageNotFoundError:
-        reason = "flaxlayer is not installed, this is a checkout"
+        reason = "pip has not installed flaxlayer"
     except ModuleNotFoundError:
         reason = "the package `packaging` is missing"
     else:
@@ -287,23 +287,28 @@ def _add_kernels(report: _Report, jax: ModuleType | None) -> None:
     if info is not None and tuple(info["xla_ffi_api"]) > _jaxlib_ffi():
         report.fix("python -m pip install --upgrade jax jaxlib", needed=False)
     else:
-        report.fact("", "The others compute the same, some of it slower.")
+        report.fact(
+            "",
+            "The others compute the same, some of it slower. To compile these "
+            "takes a C++17 compiler.",
+        )
         report.fix(_rebuild(), needed=False)
 
 
 def _rebuild() -> str:
     """Compiles the extension again, from where the package came from."""
     source = "flaxlayer"
-    origin: dict[str, Any]
-    try:
-        distribution = importlib.metadata.distribution("flaxlayer")
-        origin = json.loads(distribution.read_text("direct_url.json") or "{}")
-    except importlib.metadata.PackageNotFoundError:
-        checkout = pathlib.Path(flaxlayer.__file__).resolve().parents[2]
-        origin = {"url": checkout.as_uri(), "dir_info": {"editable": True}}
-    if "dir_info" in origin:
-        editable = "-e " if origin["dir_info"].get("editable") else ""
-        source = editable + shlex.quote(origin["url"])
+    checkout = pathlib.Path(flaxlayer.__file__).resolve().parents[2]
+    if (checkout / "setup.py").exists():
+        source = f"-e {shlex.quote(str(checkout))}"
+    elif _version("flaxlayer"):
+        # pip's note of what it was told to install, if that was no name.
+        text = importlib.metadata.distribution("flaxlayer").read_text(
+            "direct_url.json"
+        )
+        origin = json.loads(text or "{}")
+        if "dir_info" in origin:
+            source = shlex.quote(origin["url"])
     return (
         "python -m pip install --force-reinstall --no-deps --no-cache-dir "
         f"{source}"
