@@ -17,10 +17,16 @@ def parsed(*words):
     return parser.parse_args(words)
 
 
+class Runs(list):
+    """What training was asked for, where some packages are absent."""
+
+    absent = ()
+
+
 @pytest.fixture
 def runs(monkeypatch):
     """Notes what training would be asked for, and does none."""
-    runs = []
+    runs = Runs()
 
     def run(out, *, short):
         assert out.is_dir()
@@ -31,6 +37,15 @@ def runs(monkeypatch):
     fake.run = run
     monkeypatch.setitem(sys.modules, fake.__name__, fake)
     monkeypatch.setattr("flaxlayer.demo.train", fake, raising=False)
+    # Whether they are installed here or not.
+    find_spec = importlib.util.find_spec
+
+    def find(name, package=None):
+        if name in ("matplotlib", "sklearn"):
+            return None if name in runs.absent else object()
+        return find_spec(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find)
     return runs
 
 
@@ -52,14 +67,9 @@ def test_files_go_into_a_folder_below_the_current_one(
     ],
 )
 def test_packages_that_are_missing_are_named_with_their_extra(
-    absent, said, runs, tmp_path, monkeypatch, capsys
+    absent, said, runs, tmp_path, capsys
 ):
-    find_spec = importlib.util.find_spec
-
-    def find(name, package=None):
-        return None if name in absent else find_spec(name, package)
-
-    monkeypatch.setattr(importlib.util, "find_spec", find)
+    runs.absent = absent
     assert command.run(parsed("--out", str(tmp_path))) == 1
     assert not runs
     assert capsys.readouterr().err == (

@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+pytest.importorskip("matplotlib")
+pytest.importorskip("sklearn")
+
 from flaxlayer.demo import timing, train
 
 
