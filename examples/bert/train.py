@@ -92,7 +92,8 @@ def main() -> int:
     model.save(arguments.out / "model.keras")
     np.savez(arguments.out / "predictions.npz", inputs=test, outputs=logits)
     reloaded = subprocess.run(
-        [sys.executable, _HERE.parent / "reload.py", _HERE, arguments.out],
+        [sys.executable, "-m", "flaxlayer.demo.reload", "model"]
+        + [arguments.out, _HERE],
         check=False,
     )
 

@@ -88,7 +88,8 @@ def main() -> int:
     model.save(arguments.out / "model.keras")
     np.savez(arguments.out / "predictions.npz", inputs=inputs, outputs=outputs)
     reloaded = subprocess.run(
-        [sys.executable, _HERE.parent / "reload.py", _HERE, arguments.out],
+        [sys.executable, "-m", "flaxlayer.demo.reload", "model"]
+        + [arguments.out, _HERE],
         check=False,
     )
 

@@ -54,7 +54,8 @@ def main() -> int:
         arguments.out / "predictions.npz", inputs=test_images, outputs=logits
     )
     reloaded = subprocess.run(
-        [sys.executable, _HERE.parent / "reload.py", _HERE, arguments.out],
+        [sys.executable, "-m", "flaxlayer.demo.reload", "model"]
+        + [arguments.out, _HERE],
         check=False,
     )
 

@@ -86,7 +86,8 @@ def main() -> int:
         arguments.out / "predictions.npz", inputs=test_noisy, outputs=denoised
     )
     reloaded = subprocess.run(
-        [sys.executable, _HERE.parent / "reload.py", _HERE, arguments.out],
+        [sys.executable, "-m", "flaxlayer.demo.reload", "model"]
+        + [arguments.out, _HERE],
         check=False,
     )
 

@@ -1,14 +1,51 @@
 """Flax modules and plain JAX models as first-class Keras 3 layers."""
 
-from flaxlayer.calls.call_arguments import CallArguments as CallArguments
-from flaxlayer.checkpoints import OrbaxBackup as OrbaxBackup
-from flaxlayer.checkpoints import PendingSave as PendingSave
-from flaxlayer.checkpoints import load_variables as load_variables
-from flaxlayer.checkpoints import save_variables as save_variables
-from flaxlayer.flax_layer import FlaxLayer as FlaxLayer
-from flaxlayer.jax_layer import JaxLayer as JaxLayer
-from flaxlayer.ops.dispatch import explain_kernels as explain_kernels
-from flaxlayer.ops.dispatch import kernels as kernels
-from flaxlayer.peer_files import load_model as load_model
-from flaxlayer.version import __version__ as __version__
-from flaxlayer.weight_table import tabulate as tabulate
+import warnings
+from typing import Any
+
+from flaxlayer import backend
+from flaxlayer.version import __version__
+
+__all__ = [
+    "CallArguments",
+    "FlaxLayer",
+    "JaxLayer",
+    "OrbaxBackup",
+    "PendingSave",
+    "__version__",
+    "explain_kernels",
+    "kernels",
+    "load_model",
+    "load_variables",
+    "save_variables",
+    "tabulate",
+]
+
+try:
+    backend.use_jax()
+
+    from flaxlayer.calls.call_arguments import CallArguments
+    from flaxlayer.checkpoints import (
+        OrbaxBackup,
+        PendingSave,
+        load_variables,
+        save_variables,
+    )
+    from flaxlayer.flax_layer import FlaxLayer
+    from flaxlayer.jax_layer import JaxLayer
+    from flaxlayer.ops.dispatch import explain_kernels, kernels
+    from flaxlayer.peer_files import load_model
+    from flaxlayer.weight_table import tabulate
+# Whatever it is, flaxlayer.doctor has to start: it says how to mend it.
+except Exception as error:
+    _failure = error
+    # Who imports this only to make its layers known to Keras asks for no name.
+    warnings.warn(f"flaxlayer cannot be used: {error}", stacklevel=2)
+
+    def __getattr__(name: str) -> Any:
+        if name in __all__:
+            raise ImportError(
+                f"flaxlayer.{name} cannot be used: {_failure} For more, run "
+                "`python -m flaxlayer.doctor`."
+            ) from _failure
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

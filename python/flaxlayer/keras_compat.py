@@ -5,6 +5,7 @@ plainly when that goes away.
 """
 
 import inspect
+import types
 from typing import Any
 
 import jax
@@ -150,3 +151,22 @@ def start_at_epoch(model: keras.Model, epoch: int | None) -> None:
             `fit` was given.
     """
     model._initial_epoch = epoch
+
+
+def peer_flax_layer() -> Any:
+    """Keras's own FlaxLayer, for comparison; `None` where it cannot be had.
+
+    Needs `keras.src.utils.jax_layer` to have TensorFlow as `tf`. On the JAX
+    backend it asks that for one thing only, whether a TensorFlow function is
+    being traced. Without TensorFlow the answer is no, and with that answer put
+    in its place the layer can be used.
+    """
+    try:
+        from keras.src.utils import jax_layer
+
+        if not getattr(jax_layer.tf, "available", True):
+            answer: Any = types.SimpleNamespace(inside_function=lambda: False)
+            jax_layer.tf = answer
+        return keras.layers.FlaxLayer
+    except (ImportError, AttributeError):
+        return None

@@ -74,12 +74,6 @@ class WeightedLayer(keras.layers.Layer):
         kernels: dispatch.Policy,
         **kwargs: Any,
     ):
-        if keras.backend.backend() != "jax":
-            raise ValueError(
-                f"{type(self).__name__} needs the JAX backend of Keras. "
-                f"Received: backend {keras.backend.backend()!r}. Set "
-                'KERAS_BACKEND="jax" before the first import of keras.'
-            )
         super().__init__(**kwargs)
         # Held while the layer is built, and by calls that change it.
         self._call_lock = threading.RLock()

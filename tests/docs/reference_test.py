@@ -12,11 +12,7 @@ import flaxlayer
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-NAMES = [
-    name
-    for name, value in vars(flaxlayer).items()
-    if not name.startswith("_") and not inspect.ismodule(value)
-]
+NAMES = [name for name in flaxlayer.__all__ if not name.startswith("_")]
 
 
 def members():

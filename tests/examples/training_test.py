@@ -1,12 +1,5 @@
 """The examples' models: trained by Keras, saved and loaded to the same bits."""
 
-import importlib
-import os
-import pathlib
-import runpy
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -20,7 +13,6 @@ from examples.vit.model import ViT
 from flaxlayer import FlaxLayer
 from tests.examples import small_data
 
-ROOT = pathlib.Path(__file__).parents[2]
 CROSSENTROPY = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
@@ -96,51 +88,3 @@ def test_a_loaded_model_is_trained_on_to_the_same_weights(tmp_path):
         one.fit(x, y, epochs=2, shuffle=False, verbose=0)
     for one, other in zip(model.weights, loaded.weights, strict=True):
         np.testing.assert_array_equal(one, other)
-
-
-def test_another_process_loads_a_model_by_its_model_py(tmp_path, monkeypatch):
-    folder = ROOT / "examples/moe"
-    monkeypatch.syspath_prepend(folder)
-    # As in train.py, where the module's name is that of the file.
-    model_py = importlib.import_module("model")
-    monkeypatch.delitem(sys.modules, "model")
-    x, _ = small_data.stripes()
-    module = model_py.MoEClassifier(classes=2, features=8, experts=2, hidden=4)
-    model = keras.Sequential([keras.Input(x.shape[1:]), FlaxLayer(module)])
-    model.save(tmp_path / "model.keras")
-    arguments = [str(ROOT / "examples/reload.py"), str(folder), str(tmp_path)]
-
-    outputs = model.predict(x, verbose=0)
-    np.savez(tmp_path / "predictions.npz", inputs=x, outputs=outputs)
-    path = os.pathsep.join(filter(None, sys.path))
-    result = subprocess.run(
-        [sys.executable, *arguments],
-        env=os.environ | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "128 predictions, equal to the last bit" in result.stdout
-
-
-def test_predictions_that_differ_are_told_from_those_that_do_not(
-    tmp_path, monkeypatch, capsys
-):
-    # Of zeros, so that adding 1 is exact.
-    dense = keras.layers.Dense(1, kernel_initializer="zeros")
-    model = keras.Sequential([keras.Input((2,)), dense])
-    model.save(tmp_path / "model.keras")
-    x = np.ones((3, 2), np.float32)
-    np.savez(
-        tmp_path / "predictions.npz",
-        inputs=x,
-        outputs=model.predict(x, verbose=0) + 1,
-    )
-    folder = str(ROOT / "examples/moe")
-    script = str(ROOT / "examples/reload.py")
-    monkeypatch.setattr(sys, "argv", [script, folder, str(tmp_path)])
-    monkeypatch.syspath_prepend(folder)  # So that it is taken away again.
-    with pytest.raises(SystemExit, match="1"):
-        runpy.run_path(script, run_name="__main__")
-    sys.modules.pop("model")
-    assert "the predictions differ by up to 1" in capsys.readouterr().out

@@ -1,5 +1,6 @@
 """What Keras does not promise: each test names what went away."""
 
+import flax.linen as nn
 import jax
 import keras
 import numpy as np
@@ -126,3 +127,10 @@ def test_a_fit_can_be_made_to_start_later():
 
     assert epochs(2) == [2, 3]
     assert epochs(None) == [0, 1, 2, 3]
+
+
+def test_keras_own_layer_can_be_used_beside_ours():
+    layer = keras_compat.peer_flax_layer()
+    assert layer is keras.layers.FlaxLayer
+    model = keras.Sequential([keras.Input((3,)), layer(nn.Dense(2))])
+    assert model(np.ones((1, 3))).shape == (1, 2)

@@ -7,16 +7,16 @@ import textwrap
 
 
 def run(code, **environment):
-    """Runs `code` in a Python of its own; returns what it printed."""
+    """Runs `code` in a Python of its own; returns what it printed.
+
+    Variables of the environment are set, or taken away where they are None.
+    """
     code = textwrap.dedent(code)
     paths = [path for path in sys.path if path]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **environment}
     result = subprocess.run(
         [sys.executable, "-c", code],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(paths),
-            **environment,
-        },
+        env={name: value for name, value in env.items() if value is not None},
         capture_output=True,
         text=True,
         timeout=300,
@@ -73,23 +73,89 @@ def test_no_step_of_a_models_life_needs_tensorflow(tmp_path):
     assert output == ["False", "0", "0"]
 
 
-def test_another_backend_is_refused_when_a_layer_is_made():
+def test_importing_it_makes_keras_use_jax(tmp_path):
+    # What Keras writes there when it is imported for the first time.
+    (tmp_path / "keras.json").write_text('{"backend": "tensorflow"}')
     output = run(
-        """
-    import flaxlayer, keras, flax.linen as nn
+        BLOCK_TENSORFLOW
+        + """
+    import flaxlayer
+    import keras
 
-    assert keras.backend.backend() == "numpy"
-    for make in (
-        lambda: flaxlayer.FlaxLayer(nn.Dense(2), name="probe"),
-        lambda: flaxlayer.JaxLayer(lambda inputs: inputs, name="probe"),
-    ):
-        try:
-            make()
-        except ValueError as error:
-            assert "'numpy'" in str(error), error
-            assert 'KERAS_BACKEND="jax"' in str(error), error
-            print(str(error).split()[0])
+    flaxlayer.FlaxLayer
+    print(keras.backend.backend())
     """,
+        KERAS_BACKEND=None,
+        KERAS_HOME=str(tmp_path),
+    )
+    assert output == ["jax"]
+
+
+REFUSED = """
+    import sys, warnings
+
+    with warnings.catch_warnings(record=True) as shown:
+        import flaxlayer
+
+    def check(error):
+        assert EXPECTED in str(error), error
+        assert "KERAS_BACKEND=jax" in str(error), error
+
+    (warning,) = shown
+    check(warning.message)
+    assert warning.filename == "<string>", warning.filename
+    for name in flaxlayer.__all__:
+        if name == "__version__":
+            continue
+        try:
+            getattr(flaxlayer, name)
+        except ImportError as error:
+            check(error)
+            assert f"flaxlayer.{name} cannot" in str(error), error
+            assert "python -m flaxlayer.doctor" in str(error), error
+            check(error.__cause__)
+        else:
+            raise AssertionError(name)
+    try:
+        from flaxlayer import FlaxLayer
+    except ImportError as error:
+        check(error)
+    assert not hasattr(flaxlayer, "other")
+    print(flaxlayer.__version__ and "keras" in sys.modules)
+"""
+
+
+def test_another_backend_is_refused_for_every_name():
+    expected = "Received: KERAS_BACKEND='torch'"
+    output = run(
+        REFUSED.replace("EXPECTED", repr(expected)), KERAS_BACKEND="torch"
+    )
+    assert output == ["False"]
+
+
+def test_another_backend_that_keras_has_already_is_refused():
+    expected = "Received: backend 'numpy', with which keras is imported"
+    output = run(
+        "    import keras\n" + REFUSED.replace("EXPECTED", repr(expected)),
         KERAS_BACKEND="numpy",
     )
-    assert output == ["FlaxLayer", "JaxLayer"]
+    assert output == ["True"]
+
+
+def test_a_package_that_is_missing_is_named():
+    output = run(
+        """
+    import sys, warnings
+
+    sys.modules["flax"] = None
+    warnings.simplefilter("ignore")
+    import flaxlayer
+
+    try:
+        flaxlayer.FlaxLayer
+    except ImportError as error:
+        assert "import of flax" in str(error), error
+        print(type(error.__cause__).__name__)
+    """
+    )
+    assert output == ["ModuleNotFoundError"]

@@ -1,46 +1,48 @@
 """Trains a Flax network on handwritten digits, as a Keras model.
 
 The network is in model.py. It is trained with `fit`, saved, and loaded again
-in another process; the folder given by --out has the model and a picture.
+in another process; a folder is left with the model and a picture.
 """
 
-import os
-
-os.environ.setdefault("KERAS_BACKEND", "jax")  # Read by the import of keras.
-
-import argparse
 import pathlib
 import subprocess
 import sys
 import time
+from typing import Any, NamedTuple
 
-import figure
 import keras
 import numpy as np
-import timing
-from model import DigitClassifier
 from sklearn import datasets, model_selection
 
 import flaxlayer
+from flaxlayer.demo import figure, timing
+from flaxlayer.demo.model import DigitClassifier
 
-_HERE = pathlib.Path(__file__).resolve().parent
-_GOAL = 0.97
 _BATCH = 64
 
 
-def main() -> int:
-    """Returns 0 if the model is good enough and survives saving."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=_HERE / "out",
-        help="where the files go (default: %(default)s)",
-    )
-    parser.add_argument("--epochs", type=int, default=25)
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+class _Length(NamedTuple):
+    """How long is trained, and the accuracy that must come of it."""
 
+    epochs: int
+    goal: float
+
+
+_WHOLE = _Length(25, 0.97)
+_SHORT = _Length(5, 0.95)
+
+
+def run(out: pathlib.Path, *, short: bool = False) -> int:
+    """Trains, saves, reloads, draws and measures.
+
+    Args:
+        out: an existing folder for the model and the picture.
+        short: whether to train for a few epochs and to measure no times.
+
+    Returns:
+        0 if the model is good enough and survives saving, else 1.
+    """
+    length = _SHORT if short else _WHOLE
     keras.utils.set_random_seed(0)
     train_images, test_images, train_labels, test_labels = _digits()
     module = DigitClassifier()
@@ -57,7 +59,7 @@ def main() -> int:
         train_images,
         train_labels,
         batch_size=_BATCH,
-        epochs=arguments.epochs,
+        epochs=length.epochs,
         validation_data=(test_images, test_labels),
     )
     seconds = time.perf_counter() - start
@@ -65,35 +67,34 @@ def main() -> int:
     accuracy = float(np.mean(logits.argmax(axis=1) == test_labels))
     print(
         f"\ntest accuracy {accuracy:.4f} ({len(test_labels)} digits) after "
-        f"{arguments.epochs} epochs in {seconds:.1f} s"
+        f"{length.epochs} epochs in {seconds:.1f} s",
+        flush=True,
     )
 
-    model.save(arguments.out / "model.keras")
-    np.savez(
-        arguments.out / "predictions.npz", inputs=test_images, outputs=logits
-    )
+    model.save(out / "model.keras")
+    np.savez(out / "predictions.npz", inputs=test_images, outputs=logits)
     reloaded = subprocess.run(
-        [sys.executable, _HERE.parent / "reload.py", _HERE, arguments.out],
+        [sys.executable, "-m", "flaxlayer.demo.reload"]
+        + [DigitClassifier.__module__, out],
         check=False,
     )
 
-    picture = arguments.out / "digits.png"
+    picture = out / "digits.png"
     figure.save(picture, history.history, test_images, test_labels, logits)
     print(f"picture: {picture}\n")
-    print(flaxlayer.explain_kernels(), end="\n\n")
-    print(
-        timing.table(
-            module, train_images[:_BATCH], train_labels[:_BATCH], _compile
-        )
-    )
+    print(flaxlayer.explain_kernels())
+    if not short:
+        batch = train_images[:_BATCH], train_labels[:_BATCH]
+        print("\n" + timing.table(module, *batch, _compile))
 
-    if accuracy < _GOAL:
-        print(f"\nFAILED: test accuracy {accuracy:.4f} is below {_GOAL}")
-        return 1
+    problems = []
+    if accuracy < length.goal:
+        problems.append(f"test accuracy {accuracy:.4f} is below {length.goal}")
     if reloaded.returncode:
-        print("\nFAILED: the reloaded model is not the saved one")
-        return 1
-    return 0
+        problems.append("the reloaded model is not the saved one")
+    for problem in problems:
+        print(f"\nFAILED: {problem}")
+    return 1 if problems else 0
 
 
 def _compile(model: keras.Model) -> None:
@@ -106,11 +107,10 @@ def _compile(model: keras.Model) -> None:
 
 def _digits() -> tuple[np.ndarray, ...]:
     """Images `[n, 8, 8, 1]` in [0, 1] and digits `[n]`: train, test."""
-    digits = datasets.load_digits()
-    images = (digits.images / 16).astype("float32")[..., np.newaxis]
+    digits: Any = datasets.load_digits()
     train_images, test_images, train_labels, test_labels = (
         model_selection.train_test_split(
-            images,
+            (digits.images / 16).astype("float32")[..., np.newaxis],
             digits.target.astype("int32"),
             test_size=0.2,
             stratify=digits.target,
@@ -118,7 +118,3 @@ def _digits() -> tuple[np.ndarray, ...]:
         )
     )
     return train_images, test_images, train_labels, test_labels
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -39,7 +39,9 @@ def save(
     }
     with plt.rc_context(settings):
         figure = plt.figure(figsize=(13, 6), layout="constrained")
-        left, right = figure.subfigures(1, 2, width_ratios=(4, 6), wspace=0.03)
+        left, right = figure.subfigures(
+            1, 2, squeeze=False, width_ratios=(4, 6), wspace=0.03
+        )[0]
         _curves(left, history)
         _predictions(right, images, labels, logits)
         figure.savefig(path, dpi=120)

@@ -1,4 +1,4 @@
-"""The network of the digits example: all a saved file of it needs to load."""
+"""The network of the demo: all a saved file of it needs to load."""
 
 import flax.linen as nn
 import jax

@@ -1,4 +1,4 @@
-"""What the layer costs on the example's model, beside keras.layers.FlaxLayer.
+"""What the layer costs on the demo's model, beside keras.layers.FlaxLayer.
 
 A short version of `benchmarks/bench.py layers`, which has more models, more
 measures and a hand-written training loop.
@@ -7,7 +7,6 @@ measures and a hand-written training loop.
 import dataclasses
 import statistics
 import time
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +16,7 @@ import keras
 import numpy as np
 
 import flaxlayer
+from flaxlayer import keras_compat
 
 _COLD_ROUNDS = 3
 _STEPS = 60
@@ -29,23 +29,6 @@ class Times:
     build: list[float] = dataclasses.field(default_factory=list)
     first_step: list[float] = dataclasses.field(default_factory=list)
     step: list[float] = dataclasses.field(default_factory=list)
-
-
-def peer_or_none() -> Callable[..., Any] | None:
-    """Keras's own FlaxLayer, or None where it cannot be had.
-
-    On the JAX backend it uses TensorFlow for one question only, whether a
-    TensorFlow function is being traced. Without TensorFlow the answer is no,
-    and with that answer put in its place the layer can be measured.
-    """
-    try:
-        from keras.src.utils import jax_layer
-
-        if not getattr(jax_layer.tf, "available", True):
-            jax_layer.tf = types.SimpleNamespace(inside_function=lambda: False)
-        return keras.layers.FlaxLayer
-    except (ImportError, AttributeError):
-        return None
 
 
 def table(
@@ -62,8 +45,8 @@ def table(
         labels: of it.
         compile_model: gives a Keras model its loss and optimizer.
     """
-    layers = {"flaxlayer": flaxlayer.FlaxLayer}
-    if peer := peer_or_none():
+    layers: dict[str, Callable[..., Any]] = {"flaxlayer": flaxlayer.FlaxLayer}
+    if peer := keras_compat.peer_flax_layer():
         layers["keras"] = peer
     times = {name: Times() for name in layers}
     models = {}

@@ -1,0 +1,1 @@
+"""A network trained on handwritten digits: `python -m flaxlayer.demo`."""
