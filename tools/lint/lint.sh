@@ -50,7 +50,7 @@ run() { # name command [arguments]
   fi
 }
 
-mapfile -t bazel < <(files MODULE.bazel WORKSPACE '*.bzl' '*BUILD')
+mapfile -t bazel < <(files '*MODULE.bazel' '*WORKSPACE' '*.bzl' '*BUILD')
 mapfile -t cpp < <(files '*.cc' '*.h' '*.inc')
 mapfile -t shell < <(files '*.sh' tools/dev .ci/run)
 
