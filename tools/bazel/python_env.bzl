@@ -122,7 +122,7 @@ python_env = repository_rule(
     local = True,
 )
 
-def _not_imported_impl(rctx):
+def _not_imported_impl(_rctx):
     fail("flaxlayer takes its dependencies from the workspace that imports it: set the flags @flaxlayer//third_party/... to targets there, as docs/monorepo.md says; one that is needed is not set")
 
 _not_imported = repository_rule(

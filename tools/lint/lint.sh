@@ -67,6 +67,8 @@ run "pyrefly" pyrefly check --summary=none
 run "clang-format" clang-format --style=file "${clang_format[@]}" "${cpp[@]}"
 run "shellcheck" shellcheck "${shell[@]}"
 run "BUILD files" python tools/lint/check_build_files.py
+run "BUILD deps" python -m tools.lint.check_deps
+run "BUILD visibility" python -m tools.lint.check_visibility
 buildifier=
 run_buildifier() {
   find_buildifier &&

@@ -1,9 +1,10 @@
 """A Keras model whose layer is a Flax module."""
 
 import flax.linen as nn
-import flaxlayer
 import jax
 import keras
+
+import flaxlayer
 
 
 class Classifier(nn.Module):

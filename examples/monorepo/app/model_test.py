@@ -3,12 +3,12 @@ import pathlib
 import sys
 import unittest
 
-import flaxlayer
 import jax
 import keras
 import numpy as np
-
 from app import model
+
+import flaxlayer
 
 X = np.random.RandomState(0).randn(64, 8).astype("float32")
 Y = X[:, :3].argmax(axis=1).astype("int32")

@@ -1,9 +1,9 @@
 """Trains the model and says what it used."""
 
 import numpy as np
+from app import model
 
 import flaxlayer
-from app import model
 
 
 def main() -> None:
