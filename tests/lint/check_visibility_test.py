@@ -2,7 +2,17 @@ import pytest
 
 from tools.lint.check_visibility import problems
 
-PAGE = "| target | what |\n| --- | --- |\n| `//a` | the package |\n"
+PAGE = """
+## Public targets
+
+| target | what |
+| --- | --- |
+| `//a` | the package |
+
+## Others
+
+| `//c` | is no promise |
+"""
 
 
 @pytest.mark.parametrize(
@@ -15,6 +25,10 @@ PAGE = "| target | what |\n| --- | --- |\n| `//a` | the package |\n"
         py_library(name = "b", visibility = ["//a:__pkg__"])
         """,
         'exports_files(["a"])',
+        """
+        package(default_visibility = ["//visibility:private"])
+        config_setting(name = "a")
+        """,
     ],
 )
 def test_public_and_listed(check, build):

@@ -12,8 +12,12 @@ from collections.abc import Iterable
 from tools.lint import build_files
 
 _PAGE = "docs/monorepo.md"
+_SECTION = re.compile(r"^## Public targets\n(.*?)(?=^## |\Z)", re.M | re.S)
 _ROW = re.compile(r"^\| `(//[^`]+)` \|", re.M)
 _PUBLIC = "//visibility:public"
+
+# Unlike all others; the default of the package is not theirs.
+_PUBLIC_BY_DEFAULT = ("config_setting", "exports_files")
 
 
 def problems(root: pathlib.Path, build_paths: Iterable[str]) -> list[str]:
@@ -32,10 +36,11 @@ def problems(root: pathlib.Path, build_paths: Iterable[str]) -> list[str]:
         for target in targets
         if _PUBLIC in _visibility(target, defaults[target.folder])
     }
-    text = (root / _PAGE).read_text(encoding="utf-8")
+    page = (root / _PAGE).read_text(encoding="utf-8")
     listed = {
         build_files.full(label, pathlib.PurePosixPath())
-        for label in _ROW.findall(text)
+        for section in _SECTION.findall(page)
+        for label in _ROW.findall(section)
     }
     return [
         *(
@@ -52,8 +57,7 @@ def problems(root: pathlib.Path, build_paths: Iterable[str]) -> list[str]:
 def _visibility(target: build_files.Target, default: list[str]) -> list[str]:
     if "visibility" in target.attributes:
         return target.strings("visibility")
-    # Of files that are exported, and of nothing else, this is Bazel's default.
-    return [_PUBLIC] if target.rule == "exports_files" else default
+    return [_PUBLIC] if target.rule in _PUBLIC_BY_DEFAULT else default
 
 
 def main() -> int:
