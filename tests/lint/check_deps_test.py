@@ -72,6 +72,28 @@ def test_the_package_around_a_module_has_to_be_in_deps(check):
     assert "of //python/flaxlayer:flaxlayer, not in deps" in problem
 
 
+@pytest.mark.parametrize(
+    "code", ["import flaxlayer", "from flaxlayer import FlaxLayer"]
+)
+def test_a_part_of_the_package_may_use_the_whole(check, code):
+    files = LAYERS | {
+        "python/flaxlayer/demo/BUILD": """
+            py_library(
+                name = "demo",
+                srcs = ["demo.py"],
+                deps = ["//python/flaxlayer"],
+            )
+            """,
+        "python/flaxlayer/demo/demo.py": code,
+    }
+    assert check(problems, files) == []
+    files["python/flaxlayer/demo/BUILD"] = (
+        'py_library(name = "demo", srcs = ["demo.py"])'
+    )
+    [problem] = check(problems, files)
+    assert "of //python/flaxlayer:flaxlayer, not in deps" in problem
+
+
 def test_what_is_not_imported_is_unused(check):
     files = a_test("import os", "//python/flaxlayer/ops")
     assert check(problems, files) == [

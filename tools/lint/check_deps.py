@@ -4,8 +4,9 @@ Bazel puts everything that a target depends on, however far, where Python finds
 it, so a forgotten dependency shows only when another target drops its own.
 
 A module's target has to be in the `deps` of what imports it, and so have those
-of the packages it is in, whose __init__.py Python runs first. Modules below
-python/flaxlayer cannot depend on flaxlayer/__init__.py, which imports them.
+of the packages it is in, whose __init__.py Python runs first; but most modules
+below python/flaxlayer cannot depend on flaxlayer/__init__.py, which imports
+them, and there it is stated only where nothing else is imported from it.
 """
 
 import ast
@@ -85,10 +86,9 @@ def _owners(
     top = module.partition(".")[0]
     if not files and top not in sys.stdlib_module_names:
         yield {f"//third_party/py/{top}:{top}"}
-    files -= set(target.files("srcs"))
     if path.startswith(f"{_PACKAGE}/"):
-        files -= {f"{_PACKAGE}/__init__.py"}
-    for file in files:
+        files = files - {f"{_PACKAGE}/__init__.py"} or files
+    for file in files - set(target.files("srcs")):
         yield owners[file]
 
 
