@@ -122,7 +122,21 @@ python_env = repository_rule(
     local = True,
 )
 
+def _not_imported_impl(_rctx):
+    fail("flaxlayer takes its dependencies from the workspace that imports it: set the flags @flaxlayer//third_party/... to targets there, as docs/monorepo.md says; one that is needed is not set")
+
+_not_imported = repository_rule(
+    implementation = _not_imported_impl,
+    doc = "Stands in for the environment in a workspace that imports this one.",
+)
+
+def _python_env_extension_impl(mctx):
+    # An importer's own environment and this one would be mixed: packages from
+    # one, the headers and the interpreter from the other.
+    rule = python_env if mctx.modules[0].is_root else _not_imported
+    rule(name = "python_env")
+
 python_env_extension = module_extension(
-    implementation = lambda mctx: python_env(name = "python_env"),
+    implementation = _python_env_extension_impl,
     doc = "The python_env rule for MODULE.bazel.",
 )

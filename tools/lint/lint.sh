@@ -50,7 +50,7 @@ run() { # name command [arguments]
   fi
 }
 
-mapfile -t bazel < <(files MODULE.bazel WORKSPACE '*.bzl' '*BUILD')
+mapfile -t bazel < <(files '*MODULE.bazel' '*WORKSPACE' '*.bzl' '*BUILD')
 mapfile -t cpp < <(files '*.cc' '*.h' '*.inc')
 mapfile -t shell < <(files '*.sh' tools/dev .ci/run)
 
@@ -67,6 +67,8 @@ run "pyrefly" pyrefly check --summary=none
 run "clang-format" clang-format --style=file "${clang_format[@]}" "${cpp[@]}"
 run "shellcheck" shellcheck "${shell[@]}"
 run "BUILD files" python tools/lint/check_build_files.py
+run "BUILD deps" python -m tools.lint.check_deps
+run "BUILD visibility" python -m tools.lint.check_visibility
 buildifier=
 run_buildifier() {
   find_buildifier &&
