@@ -10,8 +10,7 @@ from typing import Any
 
 import jax
 import keras
-from keras.src import backend
-from keras.src.backend.common import stateless_scope, symbolic_scope
+from keras.src.backend.common import masking, stateless_scope, symbolic_scope
 from keras.src.random import seed_generator
 from keras.src.saving import serialization_lib
 
@@ -55,9 +54,10 @@ def in_safe_mode() -> bool:
 def mask_of(inputs: Any) -> Any:
     """The Keras masks of inputs, `None` where one has none.
 
-    Needs `keras.src.backend.get_keras_mask`, as Keras's own layers do.
+    Needs `keras.src.backend.common.masking.get_keras_mask`, as Keras's own
+    layers do; `keras.src.backend` has it up to Keras 3.15 only.
     """
-    return jax.tree_util.tree_map(backend.get_keras_mask, inputs)
+    return jax.tree_util.tree_map(masking.get_keras_mask, inputs)
 
 
 def drop_unfit_masks(outputs: Any) -> None:
@@ -67,10 +67,10 @@ def drop_unfit_masks(outputs: Any) -> None:
     has no steps any more, such as the logits of a whole text, would take it
     into the loss.
 
-    Needs `keras.src.backend.set_keras_mask`, as Keras's own layers do.
+    Needs `keras.src.backend.common.masking.set_keras_mask`, as `mask_of` does.
     """
     for output in jax.tree_util.tree_leaves(outputs):
-        mask = backend.get_keras_mask(output)
+        mask = masking.get_keras_mask(output)
         if mask is None:
             continue
         fits = len(output.shape) > len(mask.shape) and all(
@@ -78,7 +78,7 @@ def drop_unfit_masks(outputs: Any) -> None:
             for size, steps in zip(output.shape, mask.shape, strict=False)
         )
         if not fits:
-            backend.set_keras_mask(output, None)
+            masking.set_keras_mask(output, None)
 
 
 def can_create_variables() -> bool:

