@@ -17,11 +17,11 @@ PACKAGES = slice(2, 2 + len(compatibility.PACKAGES))
 
 def floors():
     """The oldest version of each package that any Python may have."""
-    stated = map(
-        requirements.Requirement, PYPROJECT["project"]["dependencies"]
-    )
+    stated = map(requirements.Requirement, PYPROJECT["project"]["dependencies"])
     return {
-        requirement.name: version.Version(next(iter(requirement.specifier)).version)
+        requirement.name: version.Version(
+            next(iter(requirement.specifier)).version
+        )
         for requirement in reversed(list(stated))
     }
 
