@@ -19,10 +19,9 @@ def floors():
     """The oldest version of each package that any Python may have."""
     stated = map(requirements.Requirement, PYPROJECT["project"]["dependencies"])
     return {
-        requirement.name: version.Version(
-            next(iter(requirement.specifier)).version
-        )
+        requirement.name: version.Version(specifier.version)
         for requirement in reversed(list(stated))
+        for specifier in requirement.specifier
     }
 
 

@@ -58,6 +58,5 @@ def _of_no_machine(member: tarfile.TarInfo, time: int) -> tarfile.TarInfo:
 
 
 if __name__ == "__main__":
-    print(
-        build(pathlib.Path(sys.argv[1]), int(os.environ["SOURCE_DATE_EPOCH"]))
-    )
+    commit_time = int(os.environ["SOURCE_DATE_EPOCH"])
+    print(build(pathlib.Path(sys.argv[1]), commit_time))
