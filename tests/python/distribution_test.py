@@ -1,8 +1,6 @@
 """A layer whose weights are spread over several devices."""
 
-import os
-import subprocess
-import sys
+from tests.python.four_devices import output_of
 
 CODE = """
 import flax.linen as nn, jax, keras, numpy as np
@@ -50,18 +48,4 @@ print("sharded")
 
 
 def test_weights_are_sharded_by_their_paths_and_train_the_same():
-    # The number of devices is fixed when JAX starts, hence the process.
-    result = subprocess.run(
-        [sys.executable, "-c", CODE],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-4000:]
-    assert result.stdout.split() == ["sharded"]
+    assert output_of(CODE) == ["sharded"]

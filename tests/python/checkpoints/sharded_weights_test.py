@@ -1,8 +1,6 @@
 """Weights that are spread over several devices, in every format."""
 
-import os
-import subprocess
-import sys
+from tests.python.four_devices import output_of
 
 CODE = """
 import sys
@@ -71,18 +69,5 @@ print("restored")
 
 
 def test_weights_are_restored_into_other_shardings(tmp_path):
-    # The number of devices is fixed when JAX starts, hence the process.
-    result = subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", CODE, tmp_path],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-            "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr[-4000:]
-    assert result.stdout.split() == ["restored"]
+    flags = ["-W", "error::UserWarning"]
+    assert output_of(CODE, tmp_path, flags=flags) == ["restored"]
