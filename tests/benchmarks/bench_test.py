@@ -64,7 +64,6 @@ def test_a_part_does_not_replace_the_whole(measured, monkeypatch, tmp_path):
 
 
 def test_what_is_not_there_is_not_drawn(monkeypatch, tmp_path, capsys):
-    pytest.importorskip("matplotlib")
     monkeypatch.setattr(bench, "_RESULTS", tmp_path)
     assert bench.main(["--plot"]) == 1
     assert "train.json is missing" in capsys.readouterr().err

@@ -3,14 +3,10 @@ import xml.etree.ElementTree
 
 import pytest
 
-from benchmarks import growth, kernels, models, train
+from benchmarks import growth, kernels, models, plot, train
 from benchmarks.loops import FREE, HAND, OURS, PEER
 from benchmarks.programs import XLA
 from benchmarks.report import Report, Section
-
-pytest.importorskip("matplotlib")
-
-from benchmarks import plot
 
 ABOUT = {
     "date": "2026-01-02",

@@ -5,9 +5,6 @@ import sys
 
 import pytest
 
-pytest.importorskip("matplotlib")
-pytest.importorskip("sklearn")
-
 from flaxlayer.demo import timing, train
 
 
