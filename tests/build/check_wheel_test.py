@@ -1,7 +1,6 @@
 """What belongs into a wheel."""
 
 import os
-import pathlib
 import shutil
 import subprocess
 import zipfile
@@ -26,13 +25,31 @@ def sources(monkeypatch, tmp_path):
 
 
 @pytest.fixture
-def contents(sources):
+def library(tmp_path):
+    """Compiles C into a shared library; returns what is in the file."""
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+
+    def compiled(code, *flags):
+        source, result = tmp_path / "code.c", tmp_path / "library.so"
+        source.write_text(code)
+        subprocess.run(
+            ["cc", "-O0", "-shared", "-fPIC", *flags, "-o", result, source],
+            check=True,
+        )
+        return result.read_bytes()
+
+    return compiled
+
+
+@pytest.fixture
+def contents(sources, library):
     """The files of a wheel that is as it should be, by their names."""
     files = {
         f"flaxlayer/{name}": (sources / name).read_bytes()
         for name in ("__init__.py", "ops/native.py", "py.typed")
     }
-    files[EXTENSION] = pathlib.Path(os.environ["NATIVE_SO"]).read_bytes()
+    files[EXTENSION] = library("int PyInit__native(void) { return 0; }", "-s")
     for name in check_wheel._METADATA:
         files[f"flaxlayer-1.2.3.dist-info/{name}"] = b""
     return files
@@ -87,20 +104,12 @@ def test_wheel_that_was_not_repaired(tmp_path, contents):
     assert "this machine's Linux" in problem
 
 
-def test_symbols_of_the_extension(tmp_path, contents):
-    if shutil.which("cc") is None:
-        pytest.skip("no C compiler")
-    code = tmp_path / "code.c"
-    code.write_text(
+def test_symbols_of_the_extension(tmp_path, contents, library):
+    contents[EXTENSION] = library(
         "static int hidden(void) { return 1; }\n"
         "int PyInit__native(void) { return hidden(); }\n"
         "int other(void) { return 2; }\n"
     )
-    library = tmp_path / "library.so"
-    subprocess.run(
-        ["cc", "-O0", "-shared", "-fPIC", "-o", library, code], check=True
-    )
-    contents[EXTENSION] = library.read_bytes()
     exported, local = problems(tmp_path, contents)
     assert "PyInit__native alone" in exported
     assert "other" in exported
