@@ -5,6 +5,7 @@ import re
 import tomllib
 
 import pytest
+from packaging import version
 
 PYPROJECT = tomllib.loads(pathlib.Path("pyproject.toml").read_text())
 PYTHONS = [
@@ -16,8 +17,8 @@ REQUIREMENTS = pathlib.Path("tools/requirements")
 
 
 def stated(package, requirements):
-    """The versions that are required of a package, with their markers."""
-    pattern = re.compile(rf"{package} *[=>]= *(.*)")
+    """The versions that are required of a package on any Python."""
+    pattern = re.compile(rf"{package} *[=>]= *([^;]*)")
     matches = (pattern.fullmatch(requirement) for requirement in requirements)
     return {match[1] for match in matches if match}
 
@@ -34,7 +35,7 @@ def test_the_extension_is_built_against_the_oldest_jaxlib():
     assert len(oldest) == 1
     assert stated("jax", floors) == oldest
     assert stated("jaxlib", PYPROJECT["build-system"]["requires"]) == oldest
-    assert pinned("jaxlib", "floor.txt") == oldest
+    assert {min(pinned("jaxlib", "floor.txt"), key=version.Version)} == oldest
     assert pinned("jaxlib", "build.txt") == oldest
 
 
