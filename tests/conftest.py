@@ -1,6 +1,7 @@
 """Fixtures for all Python tests."""
 
 import os
+import sys
 
 import pytest
 
@@ -20,3 +21,13 @@ def native_kernels():
     if os.environ.get("FLAXLAYER_REQUIRE_NATIVE") == "1":
         pytest.fail(f"no native kernels: {reason}")
     pytest.skip(f"no native kernels: {reason}")
+
+
+@pytest.fixture(autouse=True)
+def keras_session():
+    """Gives each test the names, seeds and settings of a new process.
+
+    Files of tests share one, where Keras would number layers on.
+    """
+    if keras := sys.modules.get("keras"):
+        keras.utils.clear_session(free_memory=False)

@@ -16,8 +16,18 @@ def main() -> int:
     for directory in python_env_site.SITE_PACKAGES:
         if directory not in sys.path:
             site.addsitedir(directory)
+    scratch = os.environ["TEST_TMPDIR"]
     # A sandboxed test has no home folder for Keras to write its settings to.
-    os.environ.setdefault("KERAS_HOME", os.environ["TEST_TMPDIR"])
+    os.environ.setdefault("KERAS_HOME", scratch)
+    # Most of a test's time goes into compiling, often what another test of this
+    # target, or a process that it starts, has compiled already. The folder is
+    # new for each run.
+    for name, value in {
+        "JAX_COMPILATION_CACHE_DIR": os.path.join(scratch, "jax"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+    }.items():
+        os.environ.setdefault(name, value)
 
     import pytest  # after the path is complete
 
