@@ -19,6 +19,7 @@ import keras
 import numpy as np
 
 from flaxlayer import jax_compat
+from flaxlayer.weights import exact_dtypes
 
 Path = tuple[str, ...]
 # Gives the value of one leaf, as Keras asks for it.
@@ -179,8 +180,9 @@ class VariableTree:
         Values keep their dtype, which may be another than their variable's.
 
         Raises:
-            StructureMismatch: paths are missing or unexpected, or a shape is
-                another one; the message lists them.
+            StructureMismatch: paths are missing or unexpected, a shape is
+                another one, or a dtype is one that the variable does not hold,
+                see `exact_dtypes`; the message lists them.
         """
         leaves, _ = describe_leaves(tree, self._prefix)
         problems = mismatches(
@@ -201,6 +203,19 @@ class VariableTree:
             for leaf in leaves
             if leaf.is_array
         ]
+        problems = [
+            f"`{joined(path)}`: expected {variable.dtype}, or what it holds, "
+            f"received {getattr(value, 'dtype', value)}"
+            for path, variable, value in zip(
+                self.paths, self.variables, values, strict=True
+            )
+            if not exact_dtypes.holds(variable.dtype, value)
+        ]
+        if problems:
+            raise StructureMismatch(
+                f"{'; '.join(problems)}. Convert it with `astype`, or start "
+                "from a state of the dtype that calls return"
+            )
         return [jnp.asarray(value) for value in values]
 
 
