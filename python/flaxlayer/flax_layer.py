@@ -142,7 +142,8 @@ class FlaxLayer(JaxLayer):
         TypeError: `module` is not an instance of a Linen module, `variables`
             is not a dict of dicts, or another argument is of a wrong type.
         ValueError: the Keras backend is not JAX, `method` cannot be called as
-            described above, or a policy, kind or pattern is none.
+            described above, a policy, kind or pattern is none, or `dtype` is
+            not of floating point, or a quantized policy.
     """
 
     _shown = ("module", "method")
@@ -265,11 +266,12 @@ class FlaxLayer(JaxLayer):
             transient, a tuple of that and a dict of these collections.
 
         Raises:
-            ValueError: the state it returns has another structure, or other
-                shapes, than the one it got; or the inputs have another
-                structure, rank or dtype than the layer was built with and the
-                module failed on them.
+            ValueError: the state it returns has another structure, other
+                shapes, or dtypes that those of the one it got do not hold; or
+                the inputs have another structure, rank or dtype than the layer
+                was built with and the module failed on them.
         """
+        args, kwargs = self._with_integers(args, kwargs)
         return self._forward(self._packed(args, kwargs), training=training)
 
     def apply_with_intermediates(

@@ -37,9 +37,10 @@ class JaxLayer(ModelLayer):
     They may be in any order; only `inputs` is required. Without a `state`
     argument it returns the outputs of the model, any pytree. With one, it
     returns a tuple of the outputs and the new state, which has the structure
-    and the shapes of the old one. It has to be pure, as any function that is
-    compiled by JAX: called eagerly, the layer compiles it once for each
-    combination of shapes, dtypes and mode.
+    and the shapes of the old one, and dtypes that those of the old one hold:
+    floats may lose precision, integers stay what they are. It has to be pure,
+    as any function that is compiled by JAX: called eagerly, the layer compiles
+    it once for each combination of shapes, dtypes and mode.
 
     `init_fn` makes the weights when the layer is built. It takes some of `rng`
     (a key of the same form), `inputs` (placeholders with the shapes and dtypes
@@ -103,10 +104,10 @@ class JaxLayer(ModelLayer):
     Raises:
         TypeError: an argument is not of the type it should be.
         ValueError: the Keras backend is not JAX; `rng_impl` names nothing JAX
-            knows; `call_fn` or `init_fn` lacks
-            a required argument or has one that is not listed above; there is
-            neither an `init_fn` nor values for what `call_fn` takes, or there
-            are values for what it does not take.
+            knows; `dtype` is not of floating point, or a quantized policy;
+            `call_fn` or `init_fn` lacks a required argument or has one that is
+            not listed above; there is neither an `init_fn` nor values for what
+            `call_fn` takes, or there are values for what it does not take.
     """
 
     _shown = ("call_fn",)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxlayer import jax_compat, short_repr
-from flaxlayer.calls import input_specs
+from flaxlayer.calls import input_specs, integer_inputs
 from flaxlayer.calls.call_arguments import first_input, with_first_input
 from flaxlayer.calls.model_result import Effects, Intermediates, ModelResult
 from flaxlayer.ops import dispatch, state_merge
@@ -131,11 +131,13 @@ class ModelLayer(StoredLayer):
             What the model returns.
 
         Raises:
-            ValueError: the state it returns has another structure, or other
-                shapes, than the one it got; or the inputs have another
-                structure, rank or dtype than the layer was built with and the
-                model failed on them.
+            ValueError: the state it returns has another structure, other
+                shapes, or dtypes that those of the one it got do not hold; or
+                the inputs have another structure, rank or dtype than the layer
+                was built with and the model failed on them.
         """
+        # Wrappers such as TimeDistributed call this method, not the layer.
+        (inputs,), _ = self._with_integers((inputs,), {})
         return self._forward(inputs, training=training)
 
     def _forward(
@@ -400,6 +402,9 @@ class ModelLayer(StoredLayer):
             training: whether for training mode.
             **kwargs: the same, by name.
         """
+        known = self._inputs.known
+        if known is not None:
+            args, kwargs = integer_inputs.described(args, kwargs, known)
         specs = self._as_specs(self._packed(args, kwargs))
         return self._output_specs(specs, training)
 

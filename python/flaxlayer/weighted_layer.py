@@ -1,5 +1,6 @@
 """WeightedLayer: the weights of a model as those of a Keras layer."""
 
+import contextlib
 import dataclasses
 import functools
 import threading
@@ -10,7 +11,7 @@ import jax
 import keras
 import numpy as np
 
-from flaxlayer.calls import input_specs
+from flaxlayer.calls import input_specs, integer_inputs
 from flaxlayer.calls.call_arguments import (
     CallArguments,
     first_input,
@@ -37,11 +38,24 @@ class _Inputs:
         declared: the `inputs_spec` argument.
         seen: the inputs of the call that is about to build the layer.
         built: what the layer was built for.
+        guessed: whether that some of these are integers has shown in what the
+            model takes, and nobody has said or shown it.
     """
 
     declared: Any
     seen: Any = None
     built: Any = None
+    guessed: bool = False
+
+    @property
+    def known(self) -> Any:
+        """The inputs the model takes, as far as they are known."""
+        return self.declared if self.built is None else self.built
+
+    @property
+    def holds_for_arrays(self) -> bool:
+        """Whether floats are taken for what Keras has made of integers."""
+        return self.declared is not None or self.guessed
 
 
 class WeightedLayer(keras.layers.Layer):
@@ -75,6 +89,7 @@ class WeightedLayer(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        self._check_policy()
         # Held while the layer is built, and by calls that change it.
         self._call_lock = threading.RLock()
         try:
@@ -109,6 +124,20 @@ class WeightedLayer(keras.layers.Layer):
             rng_streams.seed_generator(self._seed, self.name)
             if self._streams.policies
             else None
+        )
+
+    def _check_policy(self) -> None:
+        policy = self.dtype_policy
+        dtypes = (policy.variable_dtype, policy.compute_dtype)
+        if all(map(keras.backend.is_float_dtype, dtypes)) and not getattr(
+            policy, "quantization_mode", None
+        ):
+            return
+        raise ValueError(
+            f"{self._described}: `dtype` must name a floating-point dtype, or "
+            "a policy of such. Integers are what inputs, parameters and state "
+            "are by themselves; Keras's quantization does not reach into a "
+            f"model of JAX. Received: {policy.name!r}."
         )
 
     # How the model is initialised, for subclasses to say.
@@ -232,7 +261,7 @@ class WeightedLayer(keras.layers.Layer):
             return
         specs, assumed = self._specs_to_build_for(input_shape)
         try:
-            self._build_weights(specs)
+            specs = self._build_weights_for(specs, assumed)
         except initialization.UnknownDimensions as error:
             raise ValueError(
                 f"{self._described}: {error}. Pass `inputs_spec=` with the "
@@ -252,6 +281,25 @@ class WeightedLayer(keras.layers.Layer):
             ) from error
         self._check_patterns()
         self._inputs.built = specs
+
+    def _build_weights_for(self, specs: Any, assumed: bool) -> Any:
+        """Creates the weights; returns what they were created for.
+
+        Args:
+            specs: the inputs.
+            assumed: whether their dtypes are. Then integers are tried where
+                the model fails on floats.
+        """
+        try:
+            self._build_weights(specs)
+        except Exception:
+            for guess in integer_inputs.guesses(specs) if assumed else ():
+                with contextlib.suppress(Exception):
+                    self._build_weights(guess)
+                    self._inputs.guessed = True
+                    return guess
+            raise
+        return specs
 
     def _check_built(self, input_shape: Any) -> None:
         built = self._inputs.built
@@ -439,13 +487,68 @@ class WeightedLayer(keras.layers.Layer):
         self._check_names(args, kwargs)
         self._check_inputs(args, kwargs)
         if self.built:
+            args, kwargs = self._with_integers(args, kwargs)
             return super().__call__(*args, **kwargs)
         # One thread builds it; those that have waited find it built.
         with self._call_lock:
-            if not self.built:
-                # Keras will call `build` with shapes only; dtypes matter too.
-                self._inputs.seen = self._as_specs(self._packed(args, kwargs))
+            args, kwargs = self._with_integers(args, kwargs)
+            if self.built:
+                return super().__call__(*args, **kwargs)
+            # Keras will call `build` with shapes only; dtypes matter too.
+            specs = self._as_specs(self._packed(args, kwargs))
+            self._inputs.seen = specs
+            try:
+                return super().__call__(*args, **kwargs)
+            except Exception as error:
+                if isinstance(error, MemoryError) or not _has_symbols(
+                    (args, kwargs)
+                ):
+                    raise
+                guessed = self._guess(specs, args, kwargs)
+                if guessed is None:
+                    raise
+            args, kwargs = self._with_integers(args, kwargs)
             return super().__call__(*args, **kwargs)
+
+    def _guess(self, specs: Any, args: Any, kwargs: Any) -> Any:
+        """Builds the layer for integers, if its model takes those.
+
+        Args:
+            specs: symbolic inputs that the model has failed on.
+            args: the arguments of a call that these are the inputs of.
+            kwargs: those by name.
+
+        Returns:
+            What it is built for now; `None` where nothing helps.
+        """
+        for guess in integer_inputs.guesses(specs):
+            self._inputs.seen = guess
+            try:
+                trial = integer_inputs.described(args, kwargs, guess)
+                super().__call__(*trial[0], **trial[1])
+            except Exception:
+                continue
+            self._inputs.built, self._inputs.guessed = guess, True
+            return guess
+        return None
+
+    def _with_integers(self, args: Any, kwargs: Any) -> Any:
+        """The arguments with integers where the model takes them."""
+        inputs = self._inputs
+        if inputs.known is None or not integer_inputs.has_any(inputs.known):
+            return args, kwargs
+        try:
+            return integer_inputs.restored(
+                args, kwargs, inputs.known, arrays=inputs.holds_for_arrays
+            )
+        except integer_inputs.Inexact as error:
+            # What makes a Sequential model hand on its inputs as they are.
+            kind = (
+                NotImplementedError
+                if _has_symbols((args, kwargs))
+                else ValueError
+            )
+            raise kind(f"{self._described}: {error}.") from error
 
     def _check_names(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -530,7 +633,8 @@ class WeightedLayer(keras.layers.Layer):
         if self._inputs.built is None:
             return None
         specs = self._inputs.built
-        return {"inputs": input_specs.to_config(specs, self._described)}
+        config = {"inputs": input_specs.to_config(specs, self._described)}
+        return {**config, "guessed": True} if self._inputs.guessed else config
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Builds the layer as it was built when it was saved.
@@ -541,6 +645,14 @@ class WeightedLayer(keras.layers.Layer):
         if "inputs" in config:
             specs = input_specs.from_config(config["inputs"], self._described)
             self._inputs.seen = specs
+            self._inputs.guessed = config.get("guessed") is True
             self.build(input_specs.shapes(specs))
         elif config:  # Written by Keras's own layer: shapes only.
             super().build_from_config(config)
+
+
+def _has_symbols(tree: Any) -> bool:
+    return any(
+        isinstance(leaf, keras.KerasTensor)
+        for leaf in jax.tree_util.tree_leaves(tree)
+    )

@@ -176,6 +176,14 @@ class Embedding(nn.Module):
         return nn.Embed(10, 3)(tokens).mean(1)
 
 
+class Spectrum(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        if not jnp.iscomplexobj(x):
+            raise TypeError("a spectrum is complex")
+        return nn.Dense(3)(jnp.abs(x))
+
+
 class Flat(nn.Module):
     @nn.compact
     def __call__(self, x):

@@ -521,6 +521,20 @@ def without_native_kernels():
 
 OTHERS = [
     Misuse(
+        "a dtype of integers",
+        lambda: flax_layer(dtype="int32"),
+        ValueError,
+        "`dtype`",
+        "Received: 'int32'",
+    ),
+    Misuse(
+        "a policy of Keras's quantization",
+        lambda: jax_layer(dtype="int8_from_float32"),
+        ValueError,
+        "`dtype`",
+        "Received: 'int8_from_float32'",
+    ),
+    Misuse(
         "a shape as `inputs_spec`",
         lambda: flax_layer(inputs_spec=(None, 4)),
         TypeError,

@@ -7,10 +7,10 @@ import numpy as np
 from tests.docs.misuse import (
     TOKENS,
     Cached,
-    Embedding,
     Flat,
     Growing,
     Misuse,
+    Spectrum,
     X,
     attention,
     called,
@@ -46,8 +46,8 @@ BUILD = [
         "-1",
     ),
     Misuse(
-        "a shape for a module that takes integers",
-        lambda: flax_layer(Embedding()).build((None, 5)),
+        "a shape for a module that takes complex numbers",
+        lambda: flax_layer(Spectrum()).build((None, 5)),
         ValueError,
         "`inputs_spec=`",
         "float32[None, 5]",
@@ -226,6 +226,22 @@ CALLS = [
 ]
 
 RETURNED = [
+    Misuse(
+        "a `call_fn` that makes a float of its count",
+        lambda: watched(
+            jax_layer(
+                lambda params, state, inputs: (
+                    inputs,
+                    {"count": state["count"] + 0.5},
+                ),
+                params={},
+                state={"count": 0},
+            )
+        )(X),
+        ValueError,
+        "`state/count`: expected int32, or what it holds, received float32",
+        "`astype`",
+    ),
     Misuse(
         "a collection that first appears in a call",
         lambda: called(flax_layer(Growing()), X)(X, training=True),

@@ -36,6 +36,14 @@ class Embedding(nn.Module):
         return nn.Embed(10, 3)(inputs).mean(1)
 
 
+class Complex(nn.Module):
+    @nn.compact
+    def __call__(self, inputs):
+        if not jnp.iscomplexobj(inputs):
+            raise TypeError("needs complex numbers")
+        return nn.Dense(3)(abs(inputs))
+
+
 def values(layer):
     return [np.array(v.value) for v in layer.variables]
 
@@ -289,7 +297,8 @@ def test_inputs_of_another_structure_name_both():
 
 
 def test_a_shape_alone_is_taken_for_floats_and_said_so():
-    layer = FlaxLayer(Embedding(), name="probe")
+    # One that takes neither these nor integers.
+    layer = FlaxLayer(Complex(), name="probe")
     with pytest.raises(ValueError, match="'probe'.*shape alone") as error:
         layer.build((None, 5))
     assert "inputs_spec=" in str(error.value)
