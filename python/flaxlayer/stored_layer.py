@@ -7,9 +7,14 @@ import jax
 import keras
 import numpy as np
 
-from flaxlayer import short_repr
+from flaxlayer import jax_compat, short_repr
 from flaxlayer.weighted_layer import WeightedLayer
-from flaxlayer.weights import assignment, variable_tree, weight_files
+from flaxlayer.weights import (
+    assignment,
+    casting,
+    variable_tree,
+    weight_files,
+)
 
 _SEED_KEY = "seed_generator_state"
 
@@ -66,7 +71,9 @@ class StoredLayer(WeightedLayer):
         Raises:
             TypeError: `weights` is no list, or something in it is no array of
                 numbers.
-            ValueError: their number or a shape is not that of `self.weights`.
+            ValueError: their number or a shape is not that of `self.weights`,
+                or a value cannot be cast to the dtype of its weight, as for
+                `set_layer_variables`.
         """
         if not isinstance(weights, Sequence) or isinstance(weights, str):
             raise TypeError(
@@ -83,14 +90,28 @@ class StoredLayer(WeightedLayer):
                 f"layer has; nothing was assigned. Expected {expected} for "
                 f"{[v.path for v in self.weights]}. Received: {shapes}.{hint}"
             )
-        arrays = [np.asarray(weight) for weight in weights]
-        for variable, array in zip(self.weights, arrays, strict=True):
+        arrays, problems = [], []
+        for variable, weight in zip(self.weights, weights, strict=True):
+            plain = isinstance(weight, jax.Array) and (
+                jax_compat.key_impl(weight) is None
+            )
+            array = weight if plain else np.asarray(weight)
             if not variable_tree.is_numeric(array):
                 raise TypeError(
                     f"{self._described}: `set_weights` takes arrays of "
                     "numbers; nothing was assigned. Received: dtype "
                     f"{array.dtype} for `{variable.path}`."
                 )
+            try:
+                arrays.append(casting.cast(array, variable.dtype))
+            except casting.Refused as error:
+                problems.append(f"`{variable.path}`: {error}")
+        if problems:
+            raise ValueError(
+                f"{self._described}: `set_weights` got values that its "
+                "weights cannot hold; nothing was assigned. "
+                f"{'; '.join(problems)}."
+            )
         assignment.assign_values(self.weights, arrays)
 
     def get_layer_variables(self) -> dict[str, Any]:

@@ -115,8 +115,14 @@ class WeightedLayer(keras.layers.Layer):
         )
         with keras.name_scope(self.name, caller=self):
             self._state = variable_tree.EMPTY
-            self._create_tree("params", params)
-            self._create_tree("state", state)
+            try:
+                self._create_tree("params", params)
+                self._create_tree("state", state)
+            except variable_tree.StructureMismatch as error:
+                raise ValueError(
+                    f"{self._described}: the given weights cannot be stored. "
+                    f"{error}."
+                ) from error
         self._seed = rng_streams.checked_seed(seed, layer=self._described)
         self._streams = self._make_streams()
         # Keras makes its state part of the variables that calls update.

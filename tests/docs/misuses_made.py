@@ -1,6 +1,7 @@
 """What is wrong with the arguments of a layer."""
 
 import jax
+import jax.numpy as jnp
 import keras
 import numpy as np
 from flax import nnx
@@ -138,6 +139,13 @@ METHOD = [
     ),
 ]
 
+
+def deleted() -> jax.Array:
+    array = jnp.ones(3)
+    array.delete()
+    return array
+
+
 VARIABLES = [
     Misuse(
         "variables in a list",
@@ -152,6 +160,20 @@ VARIABLES = [
         TypeError,
         "`variables`",
         "{'params': 'ndarray'}",
+    ),
+    Misuse(
+        "numbers beyond what the weights can hold",
+        lambda: flax_layer(variables={"params": {"scale": np.full(3, 1e300)}}),
+        ValueError,
+        "`params/scale`",
+        "expected values that float32 can hold",
+    ),
+    Misuse(
+        "arrays that training has deleted",
+        lambda: flax_layer(variables={"params": {"scale": deleted()}}),
+        ValueError,
+        "`params/scale`",
+        "deleted",
     ),
     Misuse(
         '`variables["params"]` in place of `variables`',

@@ -394,6 +394,15 @@ SET_WEIGHTS = [
         "<U1",
     ),
     Misuse(
+        "numbers beyond what the weights can hold",
+        lambda: net().set_weights(
+            [np.full(v.shape, 1e300) for v in net().weights]
+        ),
+        ValueError,
+        "`set_weights`",
+        "expected values that float32 can hold",
+    ),
+    Misuse(
         "arrays for a layer that is not built",
         lambda: flax_layer().set_weights([X]),
         ValueError,

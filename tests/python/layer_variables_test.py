@@ -1,5 +1,7 @@
 """The weights as Flax or the model's functions take them, and back."""
 
+import re
+
 import flax
 import flax.linen as nn
 import jax
@@ -8,7 +10,7 @@ import keras
 import numpy as np
 import pytest
 
-from flaxlayer import FlaxLayer, JaxLayer
+from flaxlayer import FlaxLayer, JaxLayer, load_variables, save_variables
 
 X = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
 
@@ -213,3 +215,96 @@ def test_setting_weights_as_a_list_changes_all_or_none():
     layer.set_weights([x + 1 for x in before])
     for a, b in zip(before, values(layer), strict=True):
         np.testing.assert_array_equal(a + 1, b)
+
+
+def halved(params=None):
+    """A layer whose kernel is stored in half precision."""
+    variables = None if params is None else {"params": params}
+    return FlaxLayer(
+        nn.Dense(2), variables=variables, dtype="float16", name="probe"
+    )
+
+
+def file_of(params, path):
+    other = FlaxLayer(nn.Dense(2), variables={"params": params}, name="probe")
+    other.build((None, 3))
+    if path.suffix == ".h5":
+        keras.Sequential([keras.Input((3,)), other]).save_weights(path)
+    else:
+        save_variables(other, path)
+    return path
+
+
+def by_constructor(layer, params, path):
+    halved(params)
+
+
+def by_constructor_of_functions(layer, params, path):
+    JaxLayer(
+        lambda params, state, inputs: (inputs, state),
+        params={},
+        state={"kernel": np.asarray(params["kernel"], np.float64) * 1e40},
+        name="probe",
+    )
+
+
+def by_set_weights(layer, params, path):
+    layer.set_weights([params[v.name] for v in layer.weights])
+
+
+def by_set_layer_variables(layer, params, path):
+    layer.set_layer_variables({"params": params})
+
+
+def by_file_of_variables(layer, params, path):
+    load_variables(layer, file_of(params, path / "variables.msgpack"))
+
+
+def by_weights_file(layer, params, path):
+    model = keras.Sequential([keras.Input((3,)), layer])
+    model.load_weights(file_of(params, path / "model.weights.h5"))
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        *(by_constructor, by_constructor_of_functions, by_set_weights),
+        *(by_set_layer_variables, by_file_of_variables, by_weights_file),
+    ],
+)
+@pytest.mark.parametrize("make", [np.array, jnp.array])
+def test_no_way_in_makes_a_number_infinite(way, make, tmp_path):
+    kernel = np.ones((3, 2), np.float32)
+    kernel[1, 1] = 1e5  # The largest of float16 is 65504.
+    layer = halved()
+    layer.build((None, 3))
+    before = values(layer)
+    params = {"bias": make(np.zeros(2, np.float32)), "kernel": make(kernel)}
+    problem = "`(.*/)?kernel`: expected values that float(16|32) can hold"
+    with pytest.raises(ValueError, match="'probe'") as error:
+        way(layer, params, tmp_path)
+    assert re.search(problem, str(error.value)), error.value
+    for value, expected in zip(values(layer), before, strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_numbers_that_are_infinite_already_may_stay_so():
+    kernel = np.full((3, 2), np.inf, np.float32)
+    kernel[0, 0] = np.nan
+    layer = halved({"bias": np.zeros(2, np.float32), "kernel": kernel})
+    layer.build((None, 3))
+    np.testing.assert_array_equal(layer.params["params"]["kernel"], kernel)
+    layer.set_weights([np.zeros(2), kernel])
+    np.testing.assert_array_equal(layer.params["params"]["kernel"], kernel)
+
+
+@pytest.mark.parametrize("way", [by_constructor, by_set_weights])
+def test_arrays_that_are_deleted_are_named(way, tmp_path):
+    layer = halved()
+    layer.build((None, 3))
+    params = {"bias": jnp.zeros(2), "kernel": jnp.ones((3, 2))}
+    params["kernel"].delete()
+    with pytest.raises(ValueError, match="'probe'.*kernel`: .*is deleted"):
+        way(layer, params, tmp_path)
+    with pytest.raises(ValueError, match="'probe'.*kernel`: .*is deleted"):
+        by_set_layer_variables(layer, params, tmp_path)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from flaxlayer.weights import variable_tree
+from flaxlayer.weights import casting, variable_tree
 from flaxlayer.weights.variable_tree import (
     Leaf,
     Path,
@@ -91,16 +91,15 @@ def assign(
 
     Raises:
         StructureMismatch: as `check` says; or a value cannot be cast to the
-            dtype of its variable without loss. Precision is no loss where both
-            are floating-point dtypes; becoming infinite is.
+            dtype of its variable, as `casting` says.
     """
     check(variables, received)
     values, problems = [], []
     for leaf in received:
         variable = variables[leaf.path]
         try:
-            values.append(_cast(leaf.value, jnp.dtype(variable.dtype)))
-        except _Lossy as error:
+            values.append(casting.cast(leaf.value, variable.dtype))
+        except casting.Refused as error:
             problems.append(f"`{joined(leaf.path)}`: {error}")
     if problems:
         raise StructureMismatch("; ".join(problems))
@@ -118,44 +117,6 @@ def assign_values(
     placed = [_placed(x, v) for v, x in zip(variables, values, strict=True)]
     for variable, value in zip(variables, placed, strict=True):
         variable.assign(value)
-
-
-class _Lossy(ValueError):
-    """A cast that would lose more than precision."""
-
-
-def _cast(value: Any, dtype: Any) -> Any:
-    if not isinstance(value, jax.Array):
-        value = np.asarray(value)
-    if value.dtype == dtype:
-        return value
-    floats, complexes = (
-        all(jnp.issubdtype(d, kind) for d in (value.dtype, dtype))
-        for kind in (jnp.floating, jnp.complexfloating)
-    )
-    with np.errstate(all="ignore"):  # Looked for here.
-        if floats or complexes:
-            cast = value.astype(dtype)
-            xp: Any = jnp if isinstance(cast, jax.Array) else np
-            kept = xp.all(xp.isfinite(cast) == xp.isfinite(value))
-        else:
-            value = np.asarray(value)
-            cast = _real(value).astype(dtype)
-            # There and back again; the sign tells what wrapped around.
-            kept = np.array_equal(
-                _real(cast).astype(value.dtype), value
-            ) and np.array_equal(_real(cast) < 0, _real(value) < 0)
-    if not kept:
-        raise _Lossy(
-            f"expected values that {jnp.dtype(dtype).name} can hold, received "
-            f"{value.dtype.name} that it cannot"
-        )
-    return cast
-
-
-def _real(array: Any) -> Any:
-    is_complex = jnp.issubdtype(array.dtype, jnp.complexfloating)
-    return array.real if is_complex else array
 
 
 def _placed(value: Any, variable: keras.Variable) -> Any:

@@ -10,7 +10,7 @@ arrays (strings, configuration objects) belong to the model and are left alone;
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ import keras
 import numpy as np
 
 from flaxlayer import jax_compat
-from flaxlayer.weights import exact_dtypes
+from flaxlayer.weights import casting
 
 Path = tuple[str, ...]
 # Gives the value of one leaf, as Keras asks for it.
@@ -182,7 +182,7 @@ class VariableTree:
         Raises:
             StructureMismatch: paths are missing or unexpected, a shape is
                 another one, or a dtype is one that the variable does not hold,
-                see `exact_dtypes`; the message lists them.
+                see `casting`; the message lists them.
         """
         leaves, _ = describe_leaves(tree, self._prefix)
         problems = mismatches(
@@ -209,7 +209,7 @@ class VariableTree:
             for path, variable, value in zip(
                 self.paths, self.variables, values, strict=True
             )
-            if not exact_dtypes.holds(variable.dtype, value)
+            if not casting.holds(variable.dtype, value)
         ]
         if problems:
             raise StructureMismatch(
@@ -254,7 +254,21 @@ def create(
         initializer: gives the initializer of the leaf at a path. Without one,
             a leaf starts from its value, or from zeros where it has none.
         existing: variables that are there already, by path.
+
+    Raises:
+        StructureMismatch: a value cannot be cast to the dtype it would be
+            stored in, as `casting` says. Nothing is created then.
     """
+
+    def follows_policy(leaf: Leaf) -> bool:
+        return trainable and is_default(leaf.spec)
+
+    if initializer is None:
+        _check_values(
+            (leaf, variable_dtype if follows_policy(leaf) else leaf.spec.dtype)
+            for leaf in leaves
+            if leaf.spec is not None
+        )
     variables = []
     for leaf in leaves:
         if leaf.spec is None:
@@ -263,7 +277,7 @@ def create(
             variables.append(existing[leaf.path])
             continue
         *scopes, name = leaf.path or ("value",)
-        as_policy = trainable and is_default(leaf.spec)
+        as_policy = follows_policy(leaf)
         initialize = (
             _constant(leaf) if initializer is None else initializer(leaf.path)
         )
@@ -339,6 +353,20 @@ def _describe(path: Path, value: Any) -> Leaf:
             return Leaf(path, None, value)  # Text, dates.
         return Leaf(path, jax.ShapeDtypeStruct(np.shape(value), dtype), value)
     return Leaf(path, None, value)
+
+
+def _check_values(stored: Iterable[tuple[Leaf, Any]]) -> None:
+    """Reports values that the dtypes beside them cannot hold."""
+    problems = []
+    for leaf, dtype in stored:
+        known = leaf.value is not None and leaf.key_impl is None
+        if known and not isinstance(leaf.value, jax.core.Tracer):
+            try:
+                casting.cast(leaf.value, dtype)
+            except casting.Refused as error:
+                problems.append(f"`{joined(leaf.path)}`: {error}")
+    if problems:
+        raise StructureMismatch("; ".join(problems))
 
 
 def _constant(leaf: Leaf) -> Initializer:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from flaxlayer.weights import exact_dtypes
+from flaxlayer.weights import casting
 
 INTEGERS = ["bool"] + [
     f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)
@@ -16,7 +16,7 @@ COMPLEX = ["complex64", "complex128"]
 
 def holds(dtype, other):
     with jax.enable_x64(True):
-        return exact_dtypes.holds(dtype, jnp.zeros(2, other))
+        return casting.holds(dtype, jnp.zeros(2, other))
 
 
 def extremes(dtype):
@@ -61,31 +61,31 @@ def test_what_python_numbers_become_is_nobody_s_choice():
     weak = {kind: jnp.asarray(kind(1)) for kind in (int, float, complex)}
     assert all(array.weak_type for array in weak.values())
     for dtype in ("int8", "bfloat16", "complex64"):
-        assert exact_dtypes.holds(dtype, weak[int])
-    assert not exact_dtypes.holds("bool", weak[int])
-    assert exact_dtypes.holds("bfloat16", weak[float])
-    assert not exact_dtypes.holds("int32", weak[float])
-    assert not exact_dtypes.holds("float32", weak[complex])
+        assert casting.holds(dtype, weak[int])
+    assert not casting.holds("bool", weak[int])
+    assert casting.holds("bfloat16", weak[float])
+    assert not casting.holds("int32", weak[float])
+    assert not casting.holds("float32", weak[complex])
 
 
 def test_a_python_number_is_looked_at_itself():
     for number in (True, 1, 1.0, 1 + 0j):
-        assert exact_dtypes.holds("int8", number)
-        assert exact_dtypes.holds("bfloat16", number)
-        assert exact_dtypes.holds("bool", number)
+        assert casting.holds("int8", number)
+        assert casting.holds("bfloat16", number)
+        assert casting.holds("bool", number)
     for number in (0.5, 1.5 + 0j, float("nan"), float("inf")):
-        assert not exact_dtypes.holds("int32", number)
-        assert exact_dtypes.holds("bfloat16", number)
-    assert not exact_dtypes.holds("int8", 300)
-    assert not exact_dtypes.holds("bool", 2)
-    assert not exact_dtypes.holds("float32", 1j)
-    assert exact_dtypes.holds("complex64", 1j)
+        assert not casting.holds("int32", number)
+        assert casting.holds("bfloat16", number)
+    assert not casting.holds("int8", 300)
+    assert not casting.holds("bool", 2)
+    assert not casting.holds("float32", 1j)
+    assert casting.holds("complex64", 1j)
 
 
 def test_a_traced_array_is_asked_for_its_dtype():
     seen = []
     jax.eval_shape(
-        lambda n: seen.append(exact_dtypes.holds("int32", n + 0.6)),
+        lambda n: seen.append(casting.holds("int32", n + 0.6)),
         jax.ShapeDtypeStruct((), "int32"),
     )
     assert seen == [False]
