@@ -191,6 +191,7 @@ class FlaxLayer(JaxLayer):
             policies,
             kinds,
         )
+        module_config.name_method(method, module)
         self._submodules = submodules.Submodules()
         params, state = None, None
         if variables is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from flax.core import FrozenDict
 
-from flaxlayer.config import keras_form
+from flaxlayer.config import keras_form, project_configs
 from flaxlayer.config.encoder import MAX_DEPTH, SHARED, fields_of, site_of
 from flaxlayer.config.name_resolution import (
     DATACLASS,
@@ -18,6 +18,7 @@ from flaxlayer.config.name_resolution import (
     FUNCTION,
     MODULE_CLASS,
     NAMED_TUPLE,
+    TRANSFORMERS_CONFIG,
     Kind,
     resolve,
 )
@@ -169,6 +170,22 @@ class Decoder:
     def _frozen_dict(self, node: Node, path: str, depth: int) -> FrozenDict:
         return FrozenDict(self._dict(node, path, depth))
 
+    def _config_dict(self, node: Node, path: str, depth: int) -> Any:
+        site = self._site(path)
+        frozen = take(node, "frozen", bool, site)
+        flags = take(node, "flags", (list, tuple), site)
+        if not all(flag in project_configs.FLAGS for flag in flags):
+            raise ValueError(f"{site} has unknown options, {flags!r:.100}.")
+        items = self._dict(node, path, depth)
+        make = project_configs.config_dict
+        return self._make(make, [frozen, flags, items, site], {}, path)
+
+    def _transformers_config(self, node: Node, path: str, depth: int) -> Any:
+        cls = self._resolve(node, "class", TRANSFORMERS_CONFIG, path)
+        items = self._dict(node, path, depth)
+        make = project_configs.transformers_config
+        return self._make(make, [cls, items, self._site(path)], {}, path)
+
     def _enum(self, node: Node, path: str, depth: int) -> Any:
         cls = self._resolve(node, "class", ENUM_CLASS, path)
         member = take(node, "member", str, self._site(path))
@@ -298,6 +315,7 @@ _LEAVES: dict[str, Callable[[Node, str], Any]] = {
 }
 _DECODERS: dict[str, Callable[[Decoder, Node, str, int], Any]] = {
     "class": Decoder._class,
+    "config_dict": Decoder._config_dict,
     "dataclass": Decoder._dataclass,
     "dict": Decoder._dict,
     "enum": Decoder._enum,
@@ -309,5 +327,6 @@ _DECODERS: dict[str, Callable[[Decoder, Node, str, int], Any]] = {
     "partial": Decoder._partial,
     "ref": Decoder._ref,
     "spec": Decoder._spec,
+    "transformers_config": Decoder._transformers_config,
     "tuple": Decoder._tuple,
 }

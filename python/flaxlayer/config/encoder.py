@@ -13,13 +13,14 @@ import keras
 import numpy as np
 from flax.core import FrozenDict
 
-from flaxlayer.config import keras_form
+from flaxlayer.config import keras_form, project_configs
 from flaxlayer.config.name_resolution import (
     DATACLASS,
     ENUM_CLASS,
     FUNCTION,
     MODULE_CLASS,
     NAMED_TUPLE,
+    TRANSFORMERS_CONFIG,
     WAY_OUT,
     Kind,
     name_of,
@@ -150,13 +151,37 @@ class Encoder:
     def _dict(self, value: Mapping[Any, Any], path: str, depth: int) -> Config:
         return {
             "type": "dict" if type(value) is dict else "frozen_dict",
-            "items": [
-                [
-                    self.encode(key, path, depth),
-                    self.encode(entry, f"{path}[{key!r}]", depth),
-                ]
-                for key, entry in value.items()
-            ],
+            "items": self._pairs(value.items(), path, depth),
+        }
+
+    def _pairs(self, pairs: Any, path: str, depth: int) -> list[list[Any]]:
+        return [
+            [
+                self.encode(key, path, depth),
+                self.encode(entry, f"{path}[{key!r}]", depth),
+            ]
+            for key, entry in pairs
+        ]
+
+    def _config_dict(self, value: Any, path: str, depth: int) -> Config:
+        try:
+            frozen, flags, pairs = project_configs.config_dict_parts(value)
+        except Exception as error:  # A required field without a value, say.
+            raise ValueError(f"{self._site(path)}: {error}") from error
+        return {
+            "type": "config_dict",
+            "frozen": frozen,
+            "flags": flags,
+            "items": self._pairs(pairs, path, depth),
+        }
+
+    def _transformers_config(self, value: Any, path: str, depth: int) -> Config:
+        site = self._site(path)
+        values = project_configs.transformers_values(value)
+        return {
+            "type": "transformers_config",
+            "class": name_of(type(value), TRANSFORMERS_CONFIG, site),
+            "items": self._pairs(values.items(), path, depth),
         }
 
     def _enum(self, value: enum.Enum, path: str, depth: int) -> Config:
@@ -326,5 +351,7 @@ _ENCODERS: tuple[
     (is_function, Encoder._function),
     (lambda value: type(value) is functools.partial, Encoder._partial),
     (MODULE_CLASS.has_instance, Encoder._module),
+    (project_configs.is_config_dict, Encoder._config_dict),
+    (TRANSFORMERS_CONFIG.has_instance, Encoder._transformers_config),
     (DATACLASS.has_instance, Encoder._dataclass),
 )

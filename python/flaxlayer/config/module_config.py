@@ -3,20 +3,39 @@
 A module is a dataclass, so its class and those of its fields that are not at
 their default say all of it. A model file is untrusted input: reading one
 imports nothing and runs nothing but the constructors of module classes, see
-`name_resolution` for what a name in it may mean.
+`name_resolution` for what a name in it may mean. Building the layer afterwards
+traces a method of the module, see `name_method` for which.
 """
 
 import functools
+import inspect
 import types
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
+import keras
 
 from flaxlayer.config.decoder import Decoder
 from flaxlayer.config.encoder import Config, Encoder
-from flaxlayer.config.name_resolution import FUNCTION, WAY_OUT, resolve
+from flaxlayer.config.name_resolution import (
+    FUNCTION,
+    WAY_OUT,
+    registered_name,
+    resolve,
+)
 from flaxlayer.config.public_names import is_class, is_function
+from flaxlayer.keras_compat import in_safe_mode
+
+_CALL = "__call__"
+# The methods that the program itself has made layers of, by class.
+_named_methods: weakref.WeakKeyDictionary[type[nn.Module], set[str]] = (
+    weakref.WeakKeyDictionary()
+)
+# The forms in which a function is written. Objects that can be called are
+# more than functions, and would be run by their own `__call__`.
+_FUNCTION_FORMS = ("function", "initializer", "partial")
 
 
 def encode_module(module: nn.Module, *, where: str) -> Config:
@@ -90,11 +109,29 @@ def encode_method(method: Any, module: nn.Module, *, where: str) -> Any:
     if isinstance(method, str):
         _method(method, module, where)
         return method
-    function = getattr(method, "__func__", method)
-    name = getattr(function, "__name__", None)
-    if isinstance(name, str) and _methods(module).get(name) is function:
+    name = _own_name(method, module)
+    if name is not None:
         return name
-    return encode_function(function, where=where)
+    return encode_function(getattr(method, "__func__", method), where=where)
+
+
+def name_method(method: Any, module: nn.Module) -> None:
+    """Lets files name a method for modules of this class.
+
+    Building a layer runs the method that its file names. Any class that is
+    imported may be named, and a class may have methods that were never meant
+    to be run on what a file says; so all but `__call__` are the program's to
+    name: by making a layer of the class with the method, which is noted here,
+    by registering it with Keras, or by passing it as a custom object.
+
+    Args:
+        method: A method of the module, its name, a function that takes the
+            module, or None.
+        module: The module.
+    """
+    name = method if isinstance(method, str) else _own_name(method, module)
+    if name is not None:
+        _named_methods.setdefault(type(module), set()).add(name)
 
 
 def decode_method(config: object, module: nn.Module, *, where: str) -> Any:
@@ -114,7 +151,20 @@ def decode_method(config: object, module: nn.Module, *, where: str) -> Any:
     if config is None:
         return None
     if isinstance(config, str):
-        return types.MethodType(_method(config, module, where), module)
+        method = _method(config, module, where)
+        if in_safe_mode() and not _may_be_named(config, method, module):
+            name = f"{type(module).__name__}.{config}"
+            raise ValueError(
+                f"{where} names `{name}`, which would be run to build the "
+                "layer. Of an imported class a file may only name `__call__`, "
+                "and methods that the program has named itself. If you trust "
+                "it, register the method, with "
+                "`@keras.saving.register_keras_serializable()` before its "
+                "`def`, or pass it as "
+                f"`custom_objects={{{config!r}: {name}}}`, or load with "
+                "`safe_mode=False`."
+            )
+        return types.MethodType(method, module)
     return decode_function(config, where=where)
 
 
@@ -164,9 +214,11 @@ def decode_function(config: object, *, where: str) -> Any:
         return None
     if isinstance(config, str):
         return resolve(config, FUNCTION, where)
-    function = Decoder(config, where, "").decode(config, "")
+    function = None
+    if not isinstance(config, Mapping) or _is_function_form(config):
+        function = Decoder(config, where, "").decode(config, "")
     if not callable(function) or is_class(function):
-        raise ValueError(f"{where} should be a function: {function!r:.100}")
+        raise ValueError(f"{where} should be a function: {config!s:.200}")
     return function
 
 
@@ -218,9 +270,36 @@ def _methods(module: nn.Module) -> dict[str, types.FunctionType]:
     return methods
 
 
+def _own_name(method: Any, module: nn.Module) -> str | None:
+    """The name of a method of the module's class; None if it is none."""
+    function = getattr(method, "__func__", method)
+    name = getattr(function, "__name__", None)
+    found = isinstance(name, str) and _methods(module).get(name) is function
+    return name if found else None
+
+
+def _may_be_named(
+    name: str, method: types.FunctionType, module: nn.Module
+) -> bool:
+    if name == _CALL or name in _named_methods.get(type(module), ()):
+        return True
+    # Flax wraps methods: what was registered in the class is inside.
+    function = inspect.unwrap(method)
+    if registered_name(method) or registered_name(function):
+        return True
+    custom = keras.saving.get_registered_object(name)
+    return custom is not None and inspect.unwrap(custom) is function
+
+
+def _is_function_form(config: Mapping[str, Any]) -> bool:
+    return config.get("type") in _FUNCTION_FORMS or config.get(
+        "class_name"
+    ) in ("function", "__lambda__")
+
+
 def _method(name: str, module: nn.Module, where: str) -> types.FunctionType:
     method = _methods(module).get(name)
-    if method is None or (name.startswith("__") and name != "__call__"):
+    if method is None or (name.startswith("__") and name != _CALL):
         raise ValueError(
             f"{where} names {name!r:.100}, which is no method that "
             f"`{type(module).__name__}` defines."

@@ -7,8 +7,9 @@ reads the dictionaries of modules and classes. In this order:
 1. custom objects and objects registered with Keras, by the whole name and,
    outside the namespaces in `PUBLIC`, by its last component;
 2. the harmless functions of JAX, Flax and NumPy, see `public_names`;
-3. modules that are imported already, for Flax module classes (for anything
-   of the right kind when the user has disabled safe mode);
+3. modules that are imported already, for Flax module classes, configurations
+   of Transformers, and classes that only hold values, see `value_classes` (for
+   anything of the right kind when the user has disabled safe mode);
 4. objects this very process has given the name to.
 """
 
@@ -16,15 +17,15 @@ import dataclasses
 import enum
 import inspect
 import re
-import sys
-import types
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
 import keras
 
+from flaxlayer.config import project_configs
+from flaxlayer.config.imported_names import imported
 from flaxlayer.config.public_names import (
     PUBLIC,
     is_class,
@@ -33,6 +34,7 @@ from flaxlayer.config.public_names import (
     public_name,
     public_object,
 )
+from flaxlayer.config.value_classes import own_code
 from flaxlayer.keras_compat import in_safe_mode
 
 
@@ -48,22 +50,28 @@ class Kind:
         label: The words for it in a message.
         matches: Whether an object is of this kind.
         accepts: The same for objects the user passes or registers.
-        importable: Whether it may be found in any imported module under safe
-            mode.
+        importable: Whether an object of this kind may be found in any imported
+            module under safe mode; None if none may be.
     """
 
     label: str
     matches: Callable[[object], bool]
     accepts: Callable[[object], bool]
-    importable: bool = False
+    importable: Callable[[object], bool] | None = None
 
     def has_instance(self, value: object) -> bool:
         """Whether `value` is an instance of a class of this kind."""
         return self.matches(type(value))
 
 
+def _holds_values(cls: object) -> bool:
+    return own_code(cls) is None
+
+
 def _kind(
-    label: str, matches: Callable[[object], bool], importable: bool = False
+    label: str,
+    matches: Callable[[object], bool],
+    importable: Callable[[object], bool] = _holds_values,
 ) -> Kind:
     return Kind(label, matches, matches, importable)
 
@@ -71,7 +79,12 @@ def _kind(
 MODULE_CLASS = _kind(
     "a `flax.linen.Module` class",
     lambda value: is_subclass(value, nn.Module),
-    importable=True,
+    importable=lambda cls: True,
+)
+TRANSFORMERS_CONFIG = _kind(
+    "a `transformers.PretrainedConfig` class",
+    project_configs.is_transformers_class,
+    importable=lambda cls: True,
 )
 FUNCTION = Kind("a function", is_function, _is_callable_object)
 ENUM_CLASS = _kind("an enum", lambda value: is_subclass(value, enum.Enum))
@@ -102,9 +115,6 @@ WAY_OUT = (
     "`keras.saving.register_keras_serializable()`, or a `functools.partial` "
     "of one, or give the module class `get_config` and `from_config`."
 )
-
-_MODULE_DICT = vars(types.ModuleType)["__dict__"]
-_CLASS_DICT = vars(type)["__dict__"]
 
 
 def name_of(value: Any, kind: Kind, site: str, closures: bool = False) -> str:
@@ -142,7 +152,7 @@ def name_of(value: Any, kind: Kind, site: str, closures: bool = False) -> str:
             f"{site} is {kind.label} without a name, {value!r}. {WAY_OUT}"
         )
     name = f"{module}:{qualname}"
-    if _imported(name) is value:
+    if imported(name) is value:
         _named_here[name] = value
         return name
     if kind is FUNCTION:
@@ -173,7 +183,14 @@ def resolve(name: object, kind: Kind, site: str) -> Any:
     module, _, _ = plain.rpartition(":")
     short = _short(plain)
     advice = f"pass it as `custom_objects={{{short!r}: ...}}`"
-    if kind is MODULE_CLASS and module and module != "__main__":
+    found = _of_kind(imported(plain), kind)
+    why = ""
+    if found is not None and kind.importable is _holds_values:
+        why = (
+            f"`{short}` is imported, and has code of its own that a file could "
+            f"run, `{own_code(found)}`. "
+        )
+    elif kind.importable is not None and module not in ("", "__main__"):
         advice = f"import `{module}` before loading, or {advice}"
     register = "register it with `keras.saving.register_keras_serializable()`"
     if kind is FUNCTION:
@@ -185,8 +202,7 @@ def resolve(name: object, kind: Kind, site: str) -> Any:
         f"{site} names {name!r}, which is not {kind.label} that may be used "
         "here. A file may only name what the program has already imported, "
         "registered or passed, and of JAX, Flax and NumPy only functions that "
-        "cannot do harm. If you trust it and it is your own, "
-        f"{advice}."
+        f"cannot do harm. {why}If you trust it and it is your own, {advice}."
     )
 
 
@@ -211,8 +227,12 @@ def _candidates(name: str, plain: str, kind: Kind) -> Iterator[Any]:
     if name != plain:
         yield _of_kind(_named_here.get(name), kind)
     yield _of_kind(public_object(plain), kind)
-    if kind.importable or not in_safe_mode():
-        yield _of_kind(_imported(plain), kind)
+    found = _of_kind(imported(plain), kind)
+    if found is not None and (
+        (kind.importable is not None and kind.importable(found))
+        or not in_safe_mode()
+    ):
+        yield found
     yield _of_kind(_named_here.get(plain), kind)
 
 
@@ -234,28 +254,6 @@ def _custom(name: str, kind: Kind) -> Any:
 
 def _short(name: str) -> str:
     return re.split("[.:>]", name)[-1]
-
-
-def _imported(name: str) -> Any:
-    """What `module:Class.attribute` is now, without running any code.
-
-    `getattr` would run a module's `__getattr__`, which is how modules import
-    their parts lazily, properties and descriptors. `vars` would do so for a
-    module whose import is itself lazy.
-    """
-    module_name, _, path = name.partition(":")
-    value: Any = sys.modules.get(module_name)
-    if not issubclass(type(value), types.ModuleType):
-        return None
-    attributes: Mapping[str, Any] = _MODULE_DICT.__get__(value)
-    for part in path.split("."):
-        if part.startswith("__") or part not in attributes:
-            return None
-        value = attributes[part]
-        # Only classes are walked through: a module's modules have a name of
-        # their own.
-        attributes = _CLASS_DICT.__get__(value) if is_class(value) else {}
-    return value
 
 
 def _refuse_anonymous(

@@ -493,17 +493,20 @@ def test_a_module_is_not_adopted_by_the_one_being_called():
 
 
 @pytest.mark.usefixtures("elsewhere")
-def test_dataclasses_enums_and_named_tuples_need_to_be_passed():
-    module = Holder([Settings(4), Color.RED, Pair(1, 2), StructSettings(5)])
+def test_local_dataclasses_enums_and_named_tuples_need_to_be_passed():
+    @dataclasses.dataclass
+    class Local:
+        width: int = 3
+
+    local = [Local(4), Local(5)]
+    values = [Settings(4), Color.RED, Pair(1, 2), StructSettings(5), *local]
+    module = Holder(values)
     config = through_json(module_config.encode_module(module, where="test"))
     assert decode(config).value == module.value
     name_resolution._named_here.clear()
-    with pytest.raises(ValueError, match=r"custom_objects=\{'Settings': "):
+    with pytest.raises(ValueError, match=r"custom_objects=\{'Local': "):
         decode(config)
-    passed = {
-        cls.__name__: cls for cls in (Settings, Color, Pair, StructSettings)
-    }
-    with keras.saving.custom_object_scope(passed):
+    with keras.saving.custom_object_scope({"Local": Local}):
         assert decode(config).value == module.value
 
 
@@ -741,6 +744,7 @@ def test_custom_objects_of_the_wrong_kind_are_passed_over():
 @pytest.mark.parametrize("name", ["__call__", "encode", "_hidden"])
 def test_a_method_is_written_by_name(name):
     module = Holder()
+    module_config.name_method(name, module)
     for method in (getattr(module, name), getattr(Holder, name), name):
         config = module_config.encode_method(method, module, where="test")
         assert config == name
@@ -752,6 +756,7 @@ def test_a_method_of_a_base_class_is_found():
     class Derived(Holder):
         encode = None
 
+    module_config.name_method("_hidden", Derived())
     again = module_config.decode_method("_hidden", Derived(), where="test")
     assert again.__func__ is Holder._hidden
     with pytest.raises(ValueError, match="'encode'"):

@@ -1,11 +1,11 @@
 """Configurations as an attacker would write them: each is refused."""
 
-import dataclasses
-import enum
+import json
 import subprocess  # noqa: F401 - what a file would like to have
 import sys
 import types
-from typing import Any, NamedTuple
+import zipfile
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.testing
 import pytest
 
+from flaxlayer import FlaxLayer
 from flaxlayer.config import module_config, name_resolution
 
 
@@ -49,6 +50,10 @@ class Holder(nn.Module):
     def static(inputs):
         return inputs
 
+    @keras.saving.register_keras_serializable("untrusted_config_test")
+    def registered(self, inputs):
+        return inputs
+
 
 @keras.saving.register_keras_serializable("untrusted_config_test")
 class WithConfig(nn.Module):
@@ -69,20 +74,6 @@ def registered_square(x):
 
 class Opaque:
     pass
-
-
-class Color(enum.Enum):
-    RED = 1
-
-
-class Pair(NamedTuple):
-    kernel: Any
-    bias: Any
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    width: int = 3
 
 
 def decode(config):
@@ -256,17 +247,6 @@ def test_a_class_that_is_no_imported_module_class_is_refused(name):
             decode(config)
     assert set(sys.modules) == before
     assert flax.nnx.Linear  # It was imported, and is no Linen module.
-
-
-@pytest.mark.usefixtures("elsewhere")
-def test_classes_that_are_no_modules_are_not_looked_up_among_imports():
-    for config in (
-        {"type": "named_tuple", "class": f"{__name__}:Pair", "items": [1, 2]},
-        {"type": "dataclass", "class": f"{__name__}:Settings", "fields": {}},
-        {"type": "enum", "class": f"{__name__}:Color", "member": "RED"},
-    ):
-        with pytest.raises(ValueError, match="may be used here"):
-            decode(holder(config))
 
 
 @pytest.fixture
@@ -666,4 +646,140 @@ def test_what_is_no_method_of_the_class_is_refused(name):
 @pytest.mark.parametrize("config", [1, [], {}, {"type": "tuple", "items": []}])
 def test_a_damaged_method_is_refused(config):
     with pytest.raises(ValueError, match="^test"):
+        module_config.decode_method(config, Holder(), where="test")
+
+
+class Dangerous(nn.Module):
+    """Of a library, say; nobody makes layers of `erase`."""
+
+    path: str = ""
+
+    @nn.compact
+    def __call__(self, inputs):
+        return inputs
+
+    def erase(self, inputs):
+        erased.append(self.path)
+        return inputs
+
+    def shown(self, inputs):
+        return inputs
+
+
+class DerivedOfDangerous(Dangerous):
+    pass
+
+
+erased: list[str] = []
+
+
+def layer_config(method, cls=Dangerous):
+    return {
+        "name": "probe",
+        "module": {
+            "type": "module",
+            "class": f"{__name__}:{cls.__name__}",
+            "fields": {"path": "/"},
+        },
+        "method": method,
+    }
+
+
+@pytest.fixture
+def file_with(tmp_path):
+    """A model file, crafted so that its layer is built by a method."""
+
+    def craft(method):
+        layer = FlaxLayer(Dangerous(), name="probe")
+        model = keras.Sequential([keras.Input((4,)), layer])
+        path = tmp_path / "crafted.keras"
+        model.save(path)
+        with zipfile.ZipFile(path) as archive:
+            parts = {n: archive.read(n) for n in archive.namelist()}
+        config = json.loads(parts["config.json"])
+        made = config["config"]["layers"][1]["config"]
+        made.update(layer_config(method))
+        parts["config.json"] = json.dumps(config).encode()
+        with zipfile.ZipFile(path, "w") as archive:
+            for name, data in parts.items():
+                archive.writestr(name, data)
+        return path
+
+    erased.clear()
+    module_config._named_methods.clear()
+    return craft
+
+
+def test_building_on_load_runs_no_method_that_the_program_has_not_named(
+    file_with,
+):
+    path = file_with("erase")
+    with pytest.raises(ValueError, match="'probe'.*`method`") as error:
+        keras.models.load_model(path)
+    for words in (
+        "`Dangerous.erase`",
+        "@keras.saving.register_keras_serializable()",
+        "custom_objects={'erase': Dangerous.erase}",
+        "`safe_mode=False`",
+    ):
+        assert words in str(error.value)
+    assert not erased
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"safe_mode": False}, {"custom_objects": {"erase": Dangerous.erase}}],
+    ids=["unsafe", "custom object"],
+)
+def test_a_method_that_is_trusted_is_run(file_with, options):
+    path = file_with("erase")
+    model = keras.models.load_model(path, **options)
+    assert erased
+    # The loaded layer names it from now on.
+    again = keras.models.clone_model(model)
+    assert again.layers[0].method.__func__ is Dangerous.erase
+
+
+def test_a_layer_of_the_program_names_its_method(file_with):
+    path = file_with("erase")
+    FlaxLayer(Dangerous(), method=Dangerous.erase)
+    assert keras.models.load_model(path)
+    for other in (
+        layer_config("shown"),
+        layer_config("erase", DerivedOfDangerous),
+    ):
+        with pytest.raises(ValueError, match="has named itself"):
+            FlaxLayer.from_config(other)
+
+
+def test_a_registered_method_may_be_named():
+    made = module_config.decode_method("registered", Holder(), where="test")
+    assert made.__func__ is Holder.registered
+
+
+@pytest.mark.parametrize(
+    "passed", [registered_square, Holder.encode, 3, len, Dangerous]
+)
+def test_a_custom_object_of_that_name_has_to_be_the_method(passed):
+    module_config._named_methods.clear()
+    with (
+        keras.saving.custom_object_scope({"erase": passed}),
+        pytest.raises(ValueError, match="has named itself"),
+    ):
+        module_config.decode_method("erase", Dangerous(), where="test")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        holder(1),
+        {"type": "class", "class": "flax.linen:Dense"},
+        {"class_name": "Zeros", "module": "keras.initializers", "config": {}},
+    ],
+    ids=["module", "class", "object of Keras"],
+)
+def test_an_object_that_can_be_called_is_no_function(config):
+    with pytest.raises(ValueError, match="test should be a function"):
+        module_config.decode_function(config, where="test")
+    with pytest.raises(ValueError, match="test should be a function"):
         module_config.decode_method(config, Holder(), where="test")
