@@ -53,7 +53,8 @@ class FlaxLayer(JaxLayer):
     of arrays, by position or by name; keywords that are not arrays are static.
     The mode alone has Keras's name: `training=True` or `False` is handed on to
     an argument of the module called `training`, `train`, `is_training`,
-    `deterministic` or `use_running_average`, the latter two negated. An
+    `deterministic` or `use_running_average`, the latter two negated, or to a
+    boolean one called `is_train`, `enable_dropout` or, negated, `inference`. An
     argument called `mask` gets the Keras mask of the inputs. Outputs that have
     features for each step of it hand it on to the next layer; others have none.
 
@@ -395,7 +396,13 @@ class FlaxLayer(JaxLayer):
                 layer=self._described,
                 streams=self._streams.policies,
                 stored=self._params.paths + self._state.paths,
+                booleans=self._model.signature.booleans,
             ) from error
+        except NameError as error:
+            explained = flax_errors.of_axis(error, layer=self._described)
+            if explained is None:
+                raise
+            raise explained from error
 
     def _partition(self, variables: dict[str, Any]) -> tuple[Any, Any]:
         return self._model.partition.split(variables)

@@ -11,6 +11,7 @@ import jax
 import keras
 import numpy as np
 
+from flaxlayer import jax_compat
 from flaxlayer.calls import input_specs, integer_inputs
 from flaxlayer.calls.call_arguments import (
     CallArguments,
@@ -577,6 +578,17 @@ class WeightedLayer(keras.layers.Layer):
         positional = [*args]
         if "inputs" in kwargs:
             positional.append(kwargs["inputs"])
+        for leaf in jax.tree_util.tree_leaves((positional, kwargs)):
+            if jax_compat.key_impl(leaf) is not None:
+                raise TypeError(
+                    f"{self._described}: an input is a typed key, which Keras "
+                    "cannot pass on. Random numbers of a model are the "
+                    "layer's part: of a module's streams (`rngs=`), of the "
+                    "`rng` of a `call_fn`. A key of your own goes by its data: "
+                    "pass `jax.random.key_data(key)`, and "
+                    "`jax.random.wrap_key_data` makes the key again. Received: "
+                    f"{leaf!r:.80}."
+                )
         for leaf in jax.tree_util.tree_leaves(positional):
             if not is_array(leaf) or (
                 isinstance(leaf, np.ndarray)

@@ -82,6 +82,13 @@ BUILD = [
 
 CALLS = [
     Misuse(
+        "a typed key as an input",
+        lambda: net()(jax.random.key(0)),
+        TypeError,
+        "`rngs=`",
+        "`jax.random.key_data(key)`",
+    ),
+    Misuse(
         "a call without inputs",
         lambda: net()(),
         TypeError,

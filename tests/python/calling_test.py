@@ -345,3 +345,132 @@ def test_a_mask_that_is_required_is_none_where_there_is_none():
     expected = x * mask[..., None]
     np.testing.assert_array_equal(layer(x, mask=mask), expected)
     np.testing.assert_array_equal(layer(x, mask), expected)
+
+
+# Modes by position, by name, and under names of their own.
+
+
+class Switched(nn.Module):
+    @nn.compact
+    def __call__(self, x, mask=None, train=False):
+        x = nn.Dense(2)(x)
+        return x * 2 if train else x  # Fails on a traced boolean.
+
+
+@pytest.mark.parametrize(
+    "transformed",
+    [
+        nn.remat(Switched, static_argnums=(3,)),
+        nn.jit(Switched, static_argnums=(3,)),
+        nn.jit(Switched, static_argnames=("train",)),
+    ],
+)
+def test_a_transformation_may_make_the_mode_static(transformed):
+    layer = FlaxLayer(transformed(), seed=0)
+    inference, training = layer(X), layer(X, training=True)
+    plain = jax.jit(Switched().apply)(layer.get_layer_variables(), X)
+    np.testing.assert_array_equal(inference, plain)
+    np.testing.assert_array_equal(training, inference * 2)
+    np.testing.assert_array_equal(layer(X), inference)
+    model = compiled(keras.Sequential([layer]))
+    assert np.isfinite(fit(model).history["loss"]).all()
+
+
+def test_another_error_of_a_trace_is_the_one_to_see():
+    class Branching(nn.Module):
+        def __call__(self, x, train=False):
+            return x if x.sum() > 0 else -x
+
+    with pytest.raises(TypeError, match="'probe'.*boolean value of traced"):
+        FlaxLayer(Branching(), name="probe")(X)
+
+
+def test_all_inputs_may_go_by_name():
+    class Named(nn.Module):
+        @nn.compact
+        def __call__(self, *, inputs, train, scale=1.0):
+            return nn.Dense(2)(inputs) * (2.0 if train else 1.0) * scale
+
+    layer = FlaxLayer(Named(), seed=0)
+    outputs = layer(X)
+    np.testing.assert_array_equal(layer(inputs=X), outputs)
+    np.testing.assert_array_equal(layer(X, scale=np.float32(3)), outputs * 3)
+    np.testing.assert_array_equal(layer(X, training=True), outputs * 2)
+    model = compiled(keras.Sequential([layer]))
+    assert np.isfinite(fit(model).history["loss"]).all()
+
+
+class EnableDropout(nn.Module):
+    @nn.compact
+    def __call__(self, x, enable_dropout: bool = True):
+        return nn.Dropout(0.5, deterministic=not enable_dropout)(x)
+
+
+def test_a_boolean_that_enables_dropout_is_the_mode():
+    layer = FlaxLayer(EnableDropout())
+    np.testing.assert_array_equal(layer(X), X)
+    assert not np.array_equal(layer(X, training=True), X)
+
+
+def test_a_missing_stream_is_first_taken_for_an_unknown_mode():
+    class Noisy(nn.Module):
+        @nn.compact
+        def __call__(self, x, width: int = 3, noisy: bool = True, hard=False):
+            return nn.Dropout(0.5, deterministic=not noisy)(x)
+
+    with pytest.raises(ValueError, match="'probe'") as error:
+        FlaxLayer(Noisy(), name="probe")(X)
+    text = str(error.value)
+    assert text.index("`noisy` or `hard`") < text.index("`rngs=`")
+    assert '`training_argument="noisy"`' in text
+    assert "which draws in prediction as well" in text
+    layer = FlaxLayer(Noisy(), training_argument="noisy")
+    np.testing.assert_array_equal(layer(X), X)
+    assert not np.array_equal(layer(X, training=True), X)
+
+
+def test_an_axis_that_nobody_binds_is_explained():
+    class Normed(nn.Module):
+        @nn.compact
+        def __call__(self, x, train):
+            norm = nn.BatchNorm(not train, axis_name="batch", name="norm")
+            return norm(nn.Dense(2)(x))
+
+    model = compiled(keras.Sequential([FlaxLayer(Normed(), name="probe")]))
+    with pytest.raises(
+        ValueError, match="'probe': `norm`, a BatchNorm"
+    ) as error:
+        fit(model)
+    assert "leave `axis_name=` out" in str(error.value)
+    assert "batch" in str(error.value)
+
+
+def test_another_missing_name_is_the_module_s_own():
+    class Broken(nn.Module):
+        def __call__(self, x):
+            return no_such_name  # noqa: F821
+
+    with pytest.raises(NameError, match="no_such_name"):
+        FlaxLayer(Broken())(X)
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_a_typed_key_is_no_input(by_name):
+    key = jax.random.key(0)
+    layer = FlaxLayer(Two(), name="probe")
+    with pytest.raises(TypeError, match="'probe'.*`jax.random.key_data") as e:
+        layer(X, y=key) if by_name else layer(key, X)
+    assert "`rngs=`" in str(e.value)
+    assert not layer.built
+
+
+class Two(nn.Module):
+    def __call__(self, x, y):
+        return x + jax.random.normal(jax.random.wrap_key_data(y), x.shape)
+
+
+def test_the_data_of_a_key_is_an_input():
+    key = jax.random.key(3)
+    outputs = FlaxLayer(Two())(X, jax.random.key_data(key))
+    expected = X + jax.random.normal(key, X.shape)
+    np.testing.assert_allclose(outputs, expected, rtol=1e-5)

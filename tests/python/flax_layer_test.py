@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
+from flax.linen import partitioning
 
 from flaxlayer import FlaxLayer
 
@@ -289,6 +290,37 @@ def test_a_module_without_variables_works():
 
 
 # Flax's metadata.
+
+
+def test_axes_beside_the_weights_are_read():
+    """T5X keeps them in a collection, `params_axes`."""
+
+    class Mlp(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            kernel = partitioning.param_with_axes(
+                "kernel", nn.initializers.ones, (4, 2), axes=("embed", "mlp")
+            )
+            count = partitioning.variable_with_axes(
+                "counts", "seen", jnp.zeros, (2,), axes=("mlp",)
+            )
+            return x @ kernel + count.value
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return Mlp(name="mlp")(x)
+
+    layer = FlaxLayer(Net())
+    layer(X)
+    assert layer.axis_names == {
+        "params/mlp/kernel": ("embed", "mlp"),
+        "counts/mlp/seen": ("mlp",),
+    }
+    assert [v.path.partition("/")[2] for v in layer.weights] == [
+        "params/mlp/kernel",
+        "counts/mlp/seen",
+    ]
 
 
 def test_partitioned_parameters_are_unboxed_and_keep_their_axes():

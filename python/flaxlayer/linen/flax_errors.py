@@ -1,9 +1,10 @@
 """What Flax's errors mean for someone who uses a module as a Keras layer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import get_args
 
 import flax
+import flax.linen as nn
 
 from flaxlayer.linen.collection_policies import Policy
 from flaxlayer.weights import variable_tree
@@ -15,6 +16,7 @@ def explained(
     layer: str,
     streams: Mapping[str, str],
     stored: tuple[variable_tree.Path, ...],
+    booleans: Sequence[str],
 ) -> ValueError:
     """An error in terms of the layer's arguments, with Flax's text in it.
 
@@ -23,14 +25,16 @@ def explained(
         layer: how the message calls the layer.
         streams: the random streams of the layer and their policies.
         stored: the paths of its weights.
+        booleans: the boolean arguments of its method that are not the mode.
     """
     match error:
         case flax.errors.InvalidRngError():
             advice = (
                 "The module asks for a random stream that the layer does not "
-                "give it. Declare it: `rngs=` takes the names of the streams "
-                'given in training, or a mapping such as {"noise": "always"}. '
-                f"Declared now: {dict(streams)}."
+                f"give it. {_switches(booleans)}Declare a stream that it needs "
+                "by `rngs=`: the names of those given in training, or a "
+                'mapping such as {"noise": "always"}, which draws in '
+                f"prediction as well. Declared now: {dict(streams)}."
             )
         case (
             flax.errors.ScopeCollectionNotFound()
@@ -58,3 +62,49 @@ def explained(
         case _:
             return ValueError(f"{layer}: {error}")
     return ValueError(f"{layer}: {advice} Flax says: {error}")
+
+
+def _switches(booleans: Sequence[str]) -> str:
+    if not booleans:
+        return ""
+    names = " or ".join(f"`{name}`" for name in booleans)
+    return (
+        f"If its argument {names} decides whether it draws, that is its word "
+        f'for the mode: pass `training_argument="{booleans[0]}"`, or '
+        f'`"not {booleans[0]}"` if it means the opposite of training, and '
+        "predictions stay free of it. "
+    )
+
+
+def of_axis(error: NameError, *, layer: str) -> ValueError | None:
+    """What a name of an axis that is not bound means; `None` for others.
+
+    Args:
+        error: what JAX raised where the module uses the name, as in
+            `nn.BatchNorm(axis_name="batch")`.
+        layer: how the message calls the layer.
+    """
+    if "unbound axis name" not in str(error):
+        return None
+    module = _innermost_module(error)
+    where = "The module"
+    if module is not None:
+        where = f"`{'/'.join(module.path) or type(module).__name__}`"
+        where += f", a {type(module).__name__},"
+    return ValueError(
+        f"{layer}: {where} refers to an axis by a name that only `jax.pmap`, "
+        "`jax.vmap` or `jax.shard_map` around the call would bind. Keras calls "
+        "a layer on the whole batch, whatever devices it is on, so that its "
+        "mean is that of all of them: leave `axis_name=` out. JAX says: "
+        f"{error}"
+    )
+
+
+def _innermost_module(error: BaseException) -> nn.Module | None:
+    found, traceback = None, error.__traceback__
+    while traceback is not None:
+        owner = traceback.tb_frame.f_locals.get("self")
+        if isinstance(owner, nn.Module):
+            found = owner
+        traceback = traceback.tb_next
+    return found

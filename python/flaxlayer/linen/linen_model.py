@@ -1,12 +1,15 @@
 """A Linen module as pure functions of pytrees."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import flax
 import flax.linen as nn
 import jax
+from flax.linen import partitioning
 
 from flaxlayer.calls.call_arguments import CallArguments
 from flaxlayer.calls.model_result import Intermediates, ModelResult
@@ -16,6 +19,7 @@ from flaxlayer.weights import partition, variable_tree
 
 _PARAMS = "params"
 _INTERMEDIATES = "intermediates"
+_AXES = "_axes"
 
 
 class LinenModel:
@@ -29,8 +33,8 @@ class LinenModel:
         partition: what kind of weights its variables are.
 
     Attributes:
-        axis_names: the logical axes of variables that were seen in boxes, by
-            joined path.
+        axis_names: the logical axes of variables that were seen in boxes, or
+            have a collection of axes beside them, by joined path.
         metric_paths: the metrics that calls were seen to leave.
     """
 
@@ -49,19 +53,20 @@ class LinenModel:
         self.partition = partition
         self.axis_names: Mapping[str, tuple[Any, ...]] = MappingProxyType({})
         self.metric_paths: frozenset[str] = frozenset()
+        self._mode_by_name = False
 
     def init(self, rng: Any, inputs: Any) -> dict[str, Any]:
         """The variables that become weights, as `module.init` makes them."""
-        args, keywords = self._arguments(inputs)
-        for name in self.collections.named("transient"):
-            keywords.pop(name, None)  # It is made anew.
-        variables = self._module.init(
-            rng,
-            *args,
-            method=self._method,
-            **keywords,
-            **self.signature.mode_arguments(True),
+        variables = self._called(
+            lambda args, keywords: self._module.init(
+                rng, *args, method=self._method, **keywords
+            ),
+            inputs,
+            True,
+            # They are made anew.
+            without=self.collections.named("transient"),
         )
+        self._note_axes(variables)
         effects = self.collections.effects(self._unboxed(variables))
         self.metric_paths |= effects.metrics.keys()
         return self.stored(variables)
@@ -86,25 +91,29 @@ class LinenModel:
             intermediates: which of them to capture.
         """
         variables = partition.merged(params, state)
-        args, keywords = self._arguments(inputs)
-        for name in self.collections.named("transient"):
-            if name in keywords:
-                variables[name] = keywords.pop(name)
+        transient = self.collections.named("transient")
+        if isinstance(inputs, CallArguments):
+            given = inputs.all_keywords()
+            variables |= {n: given[n] for n in transient if n in given}
         # Whatever is trained by its own choice may be written all the same;
         # that is not kept.
         mutable = {*(variables.keys() - {_PARAMS}), *(state or {})}
         mutable.update(self.collections.mutable)
         if intermediates is not None:
             mutable.add(_INTERMEDIATES)
-        outputs, written = self._module.apply(
-            variables,
-            *args,
-            rngs=rngs,
-            method=self._method,
-            mutable=sorted(mutable),
-            capture_intermediates=intermediates == "all",
-            **keywords,
-            **self.signature.mode_arguments(training),
+        outputs, written = self._called(
+            lambda args, keywords: self._module.apply(
+                variables,
+                *args,
+                rngs=rngs,
+                method=self._method,
+                mutable=sorted(mutable),
+                capture_intermediates=intermediates == "all",
+                **keywords,
+            ),
+            inputs,
+            training,
+            without=transient,
         )
         written = self._unboxed(written)
         returned = self.collections.returned
@@ -129,13 +138,74 @@ class LinenModel:
             or self.collections.of(name, collection) == "state"
         }
 
-    def _arguments(self, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def _called(
+        self,
+        run: Callable[[Sequence[Any], Mapping[str, Any]], Any],
+        inputs: Any,
+        training: bool,
+        *,
+        without: Sequence[str],
+    ) -> Any:
+        """`run` with the arguments of the method, by position and by name.
+
+        Args:
+            run: calls the module.
+            inputs: the one input, or `CallArguments`.
+            training: the mode.
+            without: keywords that are no arguments of the method.
+        """
         if not isinstance(inputs, CallArguments):
             inputs = CallArguments(inputs)
-        return inputs.args, {
+        given = inputs.all_keywords()
+        keywords = {
             **self.signature.without_mask(len(inputs.args)),
-            **inputs.all_keywords(),
+            **{name: given[name] for name in given if name not in without},
+            **self.signature.mode_arguments(training),
         }
+        bind = functools.partial(self.signature.bound, inputs.args, keywords)
+        if self._mode_by_name:
+            return run(*bind(modes_by_name=True))
+        try:
+            return run(*bind())
+        except jax.errors.JAXTypeError:
+            # Transformations may tell static arguments by their names instead,
+            # as `nn.jit` does with `static_argnames`.
+            if bind()[1].keys() == bind(modes_by_name=True)[1].keys():
+                raise
+            with contextlib.suppress(jax.errors.JAXTypeError):
+                result = run(*bind(modes_by_name=True))
+                self._mode_by_name = True
+                return result
+            raise
+
+    def _note_axes(self, variables: Mapping[str, Any]) -> None:
+        """Notes the axes that `flax.linen.partitioning` keeps beside weights.
+
+        `param_with_axes`, as T5X uses it, has those of `params/mlp/kernel` at
+        `params_axes/mlp/kernel_axes`.
+        """
+
+        def is_axes(x: Any) -> bool:
+            return isinstance(x, partitioning.AxisMetadata)
+
+        found = {}
+        for collection, tree in variables.items():
+            if not collection.endswith(_AXES):
+                continue
+            flat, _ = jax.tree_util.tree_flatten_with_path(
+                tree, is_leaf=is_axes
+            )
+            for keys, value in flat:
+                if is_axes(value):
+                    path = (collection, *variable_tree.path_of(keys))
+                    steps = [step.removesuffix(_AXES) for step in path]
+                    axes = () if value.names is None else value.names
+                    found[variable_tree.joined(tuple(steps))] = tuple(axes)
+        self._add_axes(found)
+
+    def _add_axes(self, found: Mapping[str, tuple[Any, ...]]) -> None:
+        if found:
+            self.axis_names = MappingProxyType({**self.axis_names, **found})
 
     def _unboxed(self, variables: Mapping[str, Any]) -> dict[str, Any]:
         """Takes arrays out of Flax's metadata boxes, and notes their axes."""
@@ -156,7 +226,7 @@ class LinenModel:
             for keys, value in leaves
             if is_box(value)
         }
-        self.axis_names = MappingProxyType({**self.axis_names, **found})
+        self._add_axes(found)
         return treedef.unflatten(
             value.unbox() if is_box(value) else value for _, value in leaves
         )

@@ -7,7 +7,7 @@ calls it, a Keras layer is called with `training`.
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -22,10 +22,22 @@ _WORDS_FOR_TRAINING = {
     "deterministic": True,
     "use_running_average": True,
 }
+# The same, where the argument is a boolean; else it may be something else.
+_BOOLEAN_WORDS_FOR_TRAINING = {
+    "enable_dropout": False,
+    "is_train": False,
+    "inference": True,
+}
 _NOT = "not "
 _TRAINING = "training"
 _MASK = "mask"
 _KEYWORD = inspect.Parameter.KEYWORD_ONLY
+_BY_POSITION = (
+    inspect.Parameter.POSITIONAL_ONLY,
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+)
+_VAR_KEYWORD = inspect.Parameter.VAR_KEYWORD
+_NO_DEFAULT = inspect.Parameter.empty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +49,65 @@ class MethodSignature:
             without those that say the mode.
         modes: the parameters that say the mode, with whether each means that
             it is not training.
+        declared: all parameters in the order in which the method has them.
+        booleans: the inputs that are booleans: one of them may be the mode,
+            under a name of its own.
     """
 
     inputs: tuple[inspect.Parameter, ...]
     modes: tuple[tuple[str, bool], ...]
+    declared: tuple[inspect.Parameter, ...] = ()
+    booleans: tuple[str, ...] = ()
 
     def mode_arguments(self, training: bool) -> dict[str, bool]:
         """What the method is given for the mode."""
         return {name: training != negated for name, negated in self.modes}
+
+    def bound(
+        self,
+        args: Sequence[Any],
+        keywords: Mapping[str, Any],
+        *,
+        modes_by_name: bool = False,
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """The arguments of a call, each passed the way the method declares it.
+
+        By position as far as there is a value for each: transformations such
+        as `nn.remat` tell static arguments by their position.
+
+        Args:
+            args: the inputs by position, without the mode.
+            keywords: all else, the mode included.
+            modes_by_name: whether to leave the mode, and what is declared
+                after it, to their names.
+        """
+        rest, keywords, bound = [*args], dict(keywords), []
+        if rest and self._names_its_first_input:
+            keywords[self.inputs[0].name] = rest.pop(0)
+        modes = dict(self.modes)
+        positional = [p for p in self.declared if p.kind in _BY_POSITION]
+        last = max(
+            (i for i, p in enumerate(positional) if p.name in keywords),
+            default=-1,
+        )
+        by_name = False
+        for i, parameter in enumerate(positional):
+            name = parameter.name
+            by_name |= modes_by_name and name in modes
+            if rest and name not in modes:
+                keywords[name] = rest.pop(0)
+            elif name not in keywords:
+                if i > last or parameter.default is _NO_DEFAULT:
+                    break
+                keywords[name] = parameter.default
+            if not by_name:
+                bound.append(keywords.pop(name))
+        return bound + rest, keywords
+
+    @property
+    def _names_its_first_input(self) -> bool:
+        """Whether all inputs go by name, the first one included."""
+        return bool(self.inputs) and self.inputs[0].kind is _KEYWORD
 
     @property
     def takes_mask(self) -> bool:
@@ -82,9 +145,11 @@ class MethodSignature:
             p.replace(default=None) if p.name == _MASK and i > 0 else p
             for i, p in enumerate(self.inputs)
         ]
-        variadic = [
-            p for p in inputs if p.kind is inspect.Parameter.VAR_KEYWORD
-        ]
+        if (
+            self._names_its_first_input
+        ):  # A layer is called with it all the same.
+            inputs[0] = inputs[0].replace(kind=_BY_POSITION[1])
+        variadic = [p for p in inputs if p.kind is _VAR_KEYWORD]
         inputs = [p for p in inputs if p not in variadic]
         return inspect.Signature([*inputs, *extra, *variadic])
 
@@ -134,12 +199,7 @@ def of_method(
     positional = [
         p
         for p in parameters.values()
-        if p.kind
-        in (
-            inspect.Parameter.POSITIONAL_ONLY,
-            inspect.Parameter.POSITIONAL_OR_KEYWORD,
-            inspect.Parameter.VAR_POSITIONAL,
-        )
+        if p.kind in (*_BY_POSITION, inspect.Parameter.VAR_POSITIONAL)
     ]
     if (
         not bound
@@ -150,7 +210,7 @@ def of_method(
     modes = _modes(parameters, module, training_argument, shown, layer)
     words = dict(modes)
     inputs = tuple(_input(p) for n, p in parameters.items() if n not in words)
-    if not any(p.name not in words for p in positional):
+    if not any(p.kind is not _VAR_KEYWORD for p in inputs):
         raise ValueError(
             f"{layer}: missing required argument in `method`: `inputs`. "
             f"Expected {'(inputs' if bound else '(module, inputs'}"
@@ -168,7 +228,16 @@ def of_method(
                 f"{layer}: the argument `{name}` of `method` has the name of "
                 f"{meaning}. Received: a function with the signature {shown}."
             )
-    return MethodSignature(inputs, modes)
+    return MethodSignature(
+        inputs,
+        modes,
+        declared=tuple(map(_input, parameters.values())),
+        booleans=tuple(
+            name
+            for name, parameter in parameters.items()
+            if name not in words and _is_boolean(parameter)
+        ),
+    )
 
 
 def _resolved(
@@ -230,10 +299,14 @@ def _modes(
     if training_argument == "auto":
         return tuple(
             (name, negated)
-            for name, negated in _WORDS_FOR_TRAINING.items()
+            for name, negated in (
+                _WORDS_FOR_TRAINING | _BOOLEAN_WORDS_FOR_TRAINING
+            ).items()
             # A module that has it as a field already, such as
             # nn.Dropout(0.5, deterministic=True), does not want it twice.
-            if name in parameters and getattr(module, name, None) is None
+            if name in parameters
+            and getattr(module, name, None) is None
+            and (name in _WORDS_FOR_TRAINING or _is_boolean(parameters[name]))
         )
     name = training_argument.removeprefix(_NOT)
     if name not in parameters:
@@ -244,6 +317,13 @@ def _modes(
             f"function with the signature {shown}."
         )
     return ((name, training_argument.startswith(_NOT)),)
+
+
+def _is_boolean(parameter: inspect.Parameter) -> bool:
+    """Whether it is annotated as a boolean, or has one as its default."""
+    # As text: the module may postpone the evaluation of annotations.
+    annotation = getattr(parameter.annotation, "__name__", parameter.annotation)
+    return isinstance(parameter.default, bool) or annotation == "bool"
 
 
 def _input(parameter: inspect.Parameter) -> inspect.Parameter:

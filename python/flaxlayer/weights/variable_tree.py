@@ -389,7 +389,7 @@ def is_differentiable(spec: Any) -> bool:
     return jnp.issubdtype(spec.dtype, jnp.inexact)
 
 
-def is_numeric(value: np.ndarray) -> bool:
+def is_numeric(value: np.ndarray | jax.Array) -> bool:
     """Whether an array holds numbers or booleans, not text, objects, dates."""
     return value.dtype.kind not in "OSUMm"
 

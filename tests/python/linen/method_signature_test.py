@@ -56,6 +56,15 @@ class Model(nn.Module):
     def cached(self, x, cache):
         return x
 
+    def by_name(self, *, inputs, train):
+        return inputs
+
+    def masked(self, x, mask=None, train=False, scale=1.0):
+        return x
+
+    def noisy(self, x, noisy: bool, width: int = 3, *, dropped=True):
+        return x
+
 
 def of_function(
     function,
@@ -289,3 +298,77 @@ def test_one_input_may_be_all_that_is_needed():
 
 def of_layer_signature(name):
     return of_method(name).of_layer(())
+
+
+# How arguments are passed on.
+
+
+def bound(name, *args, modes_by_name=False, **keywords):
+    signature = of_method(name)
+    keywords |= signature.mode_arguments(True)
+    return signature.bound(args, keywords, modes_by_name=modes_by_name)
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "keywords", "expected"),
+    [
+        ("plain", (1,), {}, ([1], {})),
+        ("two_words", (1,), {}, ([1, True, False], {})),
+        ("masked", (1,), {}, ([1, None, True], {})),
+        ("masked", (1, 2), {}, ([1, 2, True], {})),
+        ("masked", (1,), {"mask": 2}, ([1, 2, True], {})),
+        ("masked", (1,), {"scale": 3}, ([1, None, True, 3], {})),
+        ("with_default", (1,), {}, ([1], {})),
+        ("two_inputs", (1,), {"y": 2, "context": 3}, ([1, 2], {"context": 3})),
+        ("any_number", (1, 2, 3), {}, ([1, 2, 3], {"train": True})),
+        ("by_name", (1,), {}, ([], {"inputs": 1, "train": True})),
+        ("keywords", (1,), {"more": 2}, ([1, True], {"more": 2})),
+    ],
+)
+def test_arguments_are_passed_as_they_are_declared(
+    name, args, keywords, expected
+):
+    assert bound(name, *args, **keywords) == expected
+
+
+def test_the_mode_may_be_passed_by_name():
+    assert bound("masked", 1, 2, 3, modes_by_name=True) == (
+        [1, 2],
+        {"train": True, "scale": 3},
+    )
+
+
+def test_a_layer_is_called_by_position_with_an_input_that_has_a_name():
+    signature = of_method("by_name").of_layer([])
+    assert signature.bind(1).arguments == {"inputs": 1}
+    assert signature.bind(inputs=1).arguments == {"inputs": 1}
+
+
+# Booleans, which may be the mode under another name.
+
+
+def test_booleans_are_noticed_by_annotation_and_by_default():
+    assert of_method("noisy").booleans == ("noisy", "dropped")
+    assert of_method("masked").booleans == ()
+
+
+@pytest.mark.parametrize(
+    ("word", "negated"),
+    [("enable_dropout", False), ("is_train", False), ("inference", True)],
+)
+def test_some_words_are_the_mode_only_if_they_are_booleans(word, negated):
+    namespace = {}
+    exec(
+        f"def boolean(module, x, {word}=False): pass\n"
+        f"def text(module, x, {word}: 'bool'): pass\n"
+        f"def number(module, x, {word}: int = 3): pass\n"
+        f"def unknown(module, x, {word}): pass\n",
+        namespace,
+    )
+    for name, modes in {
+        "boolean": ((word, negated),),
+        "text": ((word, negated),),
+        "number": (),
+        "unknown": (),
+    }.items():
+        assert of_function(namespace[name]).modes == modes
