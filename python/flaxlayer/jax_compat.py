@@ -4,6 +4,7 @@ Every function here says what it needs of JAX, and has a test that fails
 plainly when that goes away.
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import jax
 import jax.extend
 import jax.numpy as jnp
+import numpy as np
 from jax.interpreters import partial_eval
 
 # The primitives behind `jax.debug`.
@@ -71,29 +73,182 @@ def symbolic_dimension(name: str, *, at_least: int) -> Any:
     )[0]
 
 
-def without_dead_code(jaxpr: Any) -> tuple[Any, list[bool]]:
-    """A closed jaxpr reduced to what its outputs depend on.
+def trace_of_calls(function: Callable[..., Any], *arguments: Any) -> Any:
+    """The closed jaxpr of a function, with an equation for each program.
 
-    What is printed or called for debugging is left out as well, where it is
-    not inside another equation.
+    Run eagerly, each call of a function that is jitted is one program to XLA,
+    which may round otherwise than the same operations one after the other.
+    Most functions of `jax.numpy` are such, and ask for being inlined where they
+    are traced. Here their calls stay one equation each. Functions with
+    derivatives of their own are run as they are without any. And integers that
+    depend on no argument have values, since what functions do may depend on
+    these: `x ** n` is a product if `n` is known.
 
-    Needs `jax.interpreters.partial_eval.dce_jaxpr`, which has no promise of
-    stability, keeps whatever has an effect, and takes a jaxpr with other
-    equations, and the names of the primitives for debugging; the tests compare
-    what it leaves with the whole.
+    Needs `take_current_trace` and `set_current_trace` of `jax.extend.core`, or
+    of `jax.core` in older versions; a trace with `process_primitive`, and with
+    `process_custom_jvp_call` and `process_custom_vjp_call` that get the
+    function to call after the primitive; the parameter `inline` of `jax.jit`'s
+    primitive, and `effects` of what is called. Should that parameter go away
+    calls are inlined again.
+
+    Args:
+        function: what to trace; run once.
+        *arguments: arrays, or what has a shape and a dtype.
+    """
+
+    def recorded(*arguments: Any) -> Any:
+        with _traces().take_current_trace() as trace:
+            recorder = _CallRecorder(trace)
+            with _traces().set_current_trace(recorder):
+                return function(*arguments)
+
+    return jax.make_jaxpr(recorded)(*arguments)
+
+
+class _CallRecorder:
+    """A trace that hands everything to another one, but keeps calls whole."""
+
+    def __init__(self, trace: Any):
+        self._trace = trace
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._trace, name)
+
+    def process_primitive(
+        self, primitive: Any, operands: Any, parameters: Any, /
+    ) -> Any:
+        if "inline" in parameters:
+            parameters = {**parameters, "inline": _not_inlined()}
+        results = self._trace.process_primitive(primitive, operands, parameters)
+        if _is_known_integer(primitive, operands, parameters, results):
+            with jax.ensure_compile_time_eval():
+                return primitive.bind(*operands, **parameters)
+        return results
+
+    # Nobody differentiates what is recorded.
+
+    def process_custom_jvp_call(
+        self,
+        primitive: Any,
+        function: Any,
+        rule: Any,
+        operands: Any,
+        /,
+        **_: Any,
+    ) -> Any:
+        del primitive, rule
+        with _traces().set_current_trace(self):
+            return function.call_wrapped(*operands)
+
+    def process_custom_vjp_call(
+        self,
+        primitive: Any,
+        function: Any,
+        forward: Any,
+        backward: Any,
+        operands: Any,
+        /,
+        **_: Any,
+    ) -> Any:
+        del primitive, forward, backward
+        with _traces().set_current_trace(self):
+            return function.call_wrapped(*operands)
+
+
+def _is_known_integer(
+    primitive: Any, operands: Any, parameters: Any, results: Any
+) -> bool:
+    """Whether integers were computed from no tracers, and nothing else done."""
+    called = parameters.get("jaxpr")
+    if primitive.name.endswith("callback") or getattr(called, "effects", ()):
+        return False
+    leaves = jax.tree_util.tree_leaves(results)
+    # Without operands it may be the size of a symbolic dimension.
+    if not operands or not leaves:
+        return False
+    return not any(
+        isinstance(value, jax.core.Tracer) for value in operands
+    ) and all(
+        leaf.shape == ()
+        and (leaf.dtype == np.bool_ or jnp.issubdtype(leaf.dtype, np.integer))
+        for leaf in leaves
+    )
+
+
+def _traces() -> Any:
+    public = jax.extend.core
+    return public if hasattr(public, "set_current_trace") else jax.core
+
+
+@functools.cache
+def _not_inlined() -> Any:
+    """What `inline` is in the parameters of a call that asks for nothing."""
+    (call,) = jax.make_jaxpr(jax.jit(jnp.sin))(1.0).jaxpr.eqns
+    return call.params["inline"]
+
+
+def without_dead_code(
+    jaxpr: Any, removable: Sequence[bool]
+) -> tuple[Any, list[bool]]:
+    """A closed jaxpr reduced to the equations that its outputs depend on.
+
+    An equation is kept or left out as a whole, since another program might
+    round otherwise; but for those that depend on some of the inputs, such as a
+    loop over the layers of a model: what no output depends on is removed from
+    inside them as well. What is printed or called for debugging is left out
+    where it is not inside another equation.
+
+    Needs equations to have `invars`, `outvars` and `effects`, and the names of
+    the primitives for debugging. Needs
+    `jax.interpreters.partial_eval.dce_jaxpr`, which has no promise of
+    stability, and takes a jaxpr made of one equation of another; the tests
+    compare what it leaves with the whole.
+
+    Args:
+        jaxpr: what to reduce.
+        removable: for each input, whether equations that depend on it may be
+            reduced inside.
 
     Returns:
-        The reduced jaxpr, and which of the inputs it still takes.
+        The reduced jaxpr, with all inputs, and which of them are used.
     """
-    silent = [
-        equation
-        for equation in jaxpr.jaxpr.eqns
-        if equation.primitive.name not in _DEBUGGING
-    ]
-    reduced, used = partial_eval.dce_jaxpr(
-        jaxpr.jaxpr.replace(eqns=silent), [True] * len(jaxpr.jaxpr.outvars)
+    whole = jaxpr.jaxpr
+    given = {
+        variable
+        for variable, is_given in zip(whole.invars, removable, strict=True)
+        if is_given
+    }
+    for equation in whole.eqns:
+        if any(variable in given for variable in _variables(equation.invars)):
+            given.update(equation.outvars)
+    needed = set(_variables(whole.outvars))
+    kept: list[Any] = []
+    for equation in reversed(whole.eqns):
+        if equation.primitive.name in _DEBUGGING:
+            continue
+        results = [v for v in equation.outvars if v in needed]
+        if not results and not equation.effects:
+            continue
+        rest = [equation]
+        operands = _variables(equation.invars)
+        if any(variable in given for variable in operands):
+            single = whole.replace(
+                constvars=[], invars=operands, outvars=results, eqns=rest
+            )
+            rest = partial_eval.dce_jaxpr(single, [True] * len(results))[0].eqns
+        for equation in rest:
+            needed.update(_variables(equation.invars))
+            kept.append(equation)
+    reduced = jax.extend.core.ClosedJaxpr(
+        whole.replace(eqns=kept[::-1]), jaxpr.consts
     )
-    return jax.extend.core.ClosedJaxpr(reduced, jaxpr.consts), list(used)
+    return reduced, [variable in needed for variable in whole.invars]
+
+
+def _variables(atoms: Iterable[Any]) -> list[Any]:
+    """The variables among what an equation takes, each once."""
+    literal = jax.extend.core.Literal
+    return list(dict.fromkeys(a for a in atoms if not isinstance(a, literal)))
 
 
 def eval_by_equation(
@@ -146,6 +301,51 @@ def eval_by_equation(
             results = [results]
         values.update(zip(equation.outvars, results, strict=True))
     return [jnp.asarray(value_of(variable)) for variable in jaxpr.jaxpr.outvars]
+
+
+def called_operation(
+    name: str, parameters: Mapping[str, Any]
+) -> tuple[str, list[tuple[int, Any]]] | None:
+    """What a call does, if that is one operation on its arguments.
+
+    Needs the names of the primitives of `jax.jit` and of conversions, and a
+    closed jaxpr in the parameter `jaxpr`. Should they go away every call counts
+    as doing more.
+
+    Args:
+        name: of the primitive.
+        parameters: its static parameters.
+
+    Returns:
+        The name of the operation, and for each of its operands which argument
+        of the call it is, and the dtype that this is converted to if it is a
+        scalar; `None` if the call does more than that, or has constants.
+    """
+    called = parameters.get("jaxpr")
+    if name not in ("jit", "pjit") or called is None or not called.jaxpr.eqns:
+        return None
+    *conversions, operation = called.jaxpr.eqns
+    arguments = {v: i for i, v in enumerate(called.jaxpr.invars)}
+
+    def is_argument(atom: Any) -> bool:
+        literal = isinstance(atom, jax.extend.core.Literal)
+        return not literal and atom in arguments
+
+    for conversion in conversions:
+        if conversion.primitive.name != "convert_element_type":
+            return None
+        (operand,) = conversion.invars
+        if operand.aval.shape or not is_argument(operand):
+            return None
+        arguments[conversion.outvars[0]] = arguments[operand]
+    operands = operation.invars
+    if called.jaxpr.outvars != operation.outvars or not all(
+        map(is_argument, operands)
+    ):
+        return None
+    return operation.primitive.name, [
+        (arguments[v], v.aval.dtype) for v in operands
+    ]
 
 
 def threefry_partitionable() -> bool:

@@ -3,9 +3,11 @@
 An initialiser scales what it has drawn, and fills arrays with a number. XLA
 compiles a program for each such operation and shape, for some 20 ms each. For
 the operations here the IEEE 754 standard says what the result is, to the last
-bit, so that NumPy may compute them as well. Where XLA departs from the standard
-it is left to XLA: on CPUs it takes subnormal numbers for zero, and which NaN
-comes of an operation is not defined.
+bit, so that NumPy may compute them as well. But only where XLA has no choice
+either. It fuses what is in one program, so that the operation must be the only
+one; and divides arrays by a number by way of its reciprocal. On CPUs it takes
+subnormal numbers for zero, and which NaN comes of an operation is not defined.
+Of other devices nothing is known.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +16,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from flaxlayer import jax_compat
 
 _ARITHMETIC: Mapping[str, Callable[..., np.ndarray]] = MappingProxyType(
     {
@@ -25,6 +29,11 @@ _ARITHMETIC: Mapping[str, Callable[..., np.ndarray]] = MappingProxyType(
         "sub": np.subtract,
     }
 )
+
+
+def is_available() -> bool:
+    """Whether XLA would compute on a CPU, as NumPy does."""
+    return _on_cpu(jax.device_put(np.float32(0)))
 
 
 def evaluate(
@@ -42,14 +51,26 @@ def evaluate(
     """
     if operation == "broadcast_in_dim":
         return _broadcast(parameters, operands)
-    if operation not in _ARITHMETIC:
-        return None
     arrays = [_in_memory(operand) for operand in operands]
-    if not all(map(_ordinary, arrays)):
+    called = jax_compat.called_operation(operation, parameters)
+    if called is not None:
+        operation, taken = called
+        arrays = [_converted(arrays[i], dtype) for i, dtype in taken]
+    if operation not in _ARITHMETIC or not all(map(_ordinary, arrays)):
+        return None
+    if operation == "div" and len({np.ndim(array) for array in arrays}) > 1:
         return None
     with np.errstate(all="ignore"):  # What is not ordinary is not returned.
         result = _ARITHMETIC[operation](*arrays)
     return result if _ordinary(result) else None
+
+
+def _converted(array: np.ndarray | None, dtype: Any) -> np.ndarray | None:
+    """An operand in the dtype of the operation; `None` if it may be rounded."""
+    if array is None or array.dtype == dtype:
+        return array
+    converted = array.astype(dtype)
+    return converted if array.dtype.kind in "iu" else None
 
 
 def _broadcast(
@@ -67,16 +88,20 @@ def _broadcast(
 
 def _in_memory(operand: Any) -> np.ndarray | None:
     """An operand as an array of its own dtype; `None` if it is not on a CPU."""
-    if isinstance(operand, jax.Array) and (
-        isinstance(operand, jax.core.Tracer)
-        or jax.dtypes.issubdtype(operand.dtype, jax.dtypes.extended)
-        or not operand.is_fully_addressable
-        or [device.platform for device in operand.devices()] != ["cpu"]
-    ):
+    if isinstance(operand, jax.Array) and not _on_cpu(operand):
         return None
     # A literal may be a Python float of JAX's with a dtype of 32 bits, of which
     # NumPy alone would make 64.
     return np.asarray(operand, operand.dtype)
+
+
+def _on_cpu(array: jax.Array) -> bool:
+    return (
+        not isinstance(array, jax.core.Tracer)
+        and not jax.dtypes.issubdtype(array.dtype, jax.dtypes.extended)
+        and array.is_fully_addressable
+        and [device.platform for device in array.devices()] == ["cpu"]
+    )
 
 
 def _ordinary(array: np.ndarray | None) -> bool:

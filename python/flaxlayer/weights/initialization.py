@@ -206,11 +206,15 @@ class _Program:
     """A traced function, reduced to what its results depend on."""
 
     def __init__(self, fn: Callable[..., Any], keys: Any, inputs: Any):
-        jaxpr = jax.make_jaxpr(fn)(keys, inputs)
-        self._jaxpr, used = jax_compat.without_dead_code(jaxpr)
-        self._used = used
-        self._num_keys = len(jax.tree_util.tree_leaves(keys))
-        self.uses_inputs = any(used[self._num_keys :])
+        jaxpr = jax_compat.trace_of_calls(fn, keys, inputs)
+        num_keys, num_inputs = (
+            len(jax.tree_util.tree_leaves(tree)) for tree in (keys, inputs)
+        )
+        self._jaxpr, used = jax_compat.without_dead_code(
+            jaxpr, [False] * num_keys + [True] * num_inputs
+        )
+        self._num_inputs = num_inputs
+        self.uses_inputs = any(used[num_keys:])
 
     def __call__(
         self,
@@ -219,12 +223,18 @@ class _Program:
         watched: Callable[[Sequence[Any]], Iterator[Any]],
     ) -> list[jax.Array]:
         arguments = jax.tree_util.tree_leaves(keys)
-        if self.uses_inputs:
-            arguments += jax.tree_util.tree_leaves(placeholders())
-        # Without the inputs `arguments` is shorter, and none of them is used.
-        wanted = [a for a, use in zip(arguments, self._used) if use]  # noqa: B905
+        arguments += (
+            jax.tree_util.tree_leaves(placeholders())
+            if self.uses_inputs
+            else [None] * self._num_inputs
+        )
+        shortcut = (
+            exact_arithmetic.evaluate
+            if exact_arithmetic.is_available()
+            else lambda *_: None
+        )
         return jax_compat.eval_by_equation(
-            self._jaxpr, wanted, exact_arithmetic.evaluate, watched
+            self._jaxpr, arguments, shortcut, watched
         )
 
 
