@@ -564,6 +564,7 @@ class FlaxLayer(JaxLayer):
 
     def _complete(self, init: initialization.Initialization) -> None:
         """Initialises the collections that were not given."""
+        init.check_memory()
         everything = init.treedef.unflatten(init.leaves)
         for kind, made in zip(
             ("params", "state"), self._partition(everything), strict=True

@@ -7,7 +7,7 @@ plainly when that goes away.
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.extend
@@ -303,9 +303,29 @@ def eval_by_equation(
     return [jnp.asarray(value_of(variable)) for variable in jaxpr.jaxpr.outvars]
 
 
-def called_operation(
-    name: str, parameters: Mapping[str, Any]
-) -> tuple[str, list[tuple[int, Any]]] | None:
+def results(jaxpr: Any) -> list[Any]:
+    """The shapes and dtypes of all that a closed jaxpr computes.
+
+    Needs equations to have `outvars` with an `aval`.
+    """
+    avals = [v.aval for e in jaxpr.jaxpr.eqns for v in e.outvars]
+    return [aval for aval in avals if hasattr(aval, "shape")]
+
+
+class Called(NamedTuple):
+    """An operation that is all that a call does.
+
+    Attributes:
+        name: of the operation.
+        operands: for each of its operands, which argument of the call it is,
+            and the dtype that this is converted to if it is a scalar.
+    """
+
+    name: str
+    operands: list[tuple[int, Any]]
+
+
+def called_operation(name: str, parameters: Mapping[str, Any]) -> Called | None:
     """What a call does, if that is one operation on its arguments.
 
     Needs the names of the primitives of `jax.jit` and of conversions, and a
@@ -317,9 +337,7 @@ def called_operation(
         parameters: its static parameters.
 
     Returns:
-        The name of the operation, and for each of its operands which argument
-        of the call it is, and the dtype that this is converted to if it is a
-        scalar; `None` if the call does more than that, or has constants.
+        The operation; `None` if the call does more, or has constants.
     """
     called = parameters.get("jaxpr")
     if name not in ("jit", "pjit") or called is None or not called.jaxpr.eqns:
@@ -343,9 +361,10 @@ def called_operation(
         map(is_argument, operands)
     ):
         return None
-    return operation.primitive.name, [
-        (arguments[v], v.aval.dtype) for v in operands
-    ]
+    return Called(
+        operation.primitive.name,
+        [(arguments[v], v.aval.dtype) for v in operands],
+    )
 
 
 def threefry_partitionable() -> bool:
@@ -356,6 +375,20 @@ def threefry_partitionable() -> bool:
     """
     config: Any = jax.config
     return bool(config.jax_threefry_partitionable)
+
+
+def memory_limit(device: jax.Device) -> int | None:
+    """The bytes that may be allocated on a device, `None` if not known.
+
+    Needs `bytes_limit` in what `memory_stats` of the device returns, which is
+    not documented. Should it go away no limit is known.
+    """
+    try:
+        statistics = device.memory_stats() or {}
+    except (NotImplementedError, jax.errors.JaxRuntimeError):
+        return None
+    limit = statistics.get("bytes_limit")
+    return int(limit) if limit else None
 
 
 # Rules of the primitives in flaxlayer.ops.

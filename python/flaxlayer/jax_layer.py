@@ -102,6 +102,8 @@ class JaxLayer(ModelLayer):
             and `trainable`.
 
     Raises:
+        MemoryError: given shapes, or arrays that are not of JAX, are larger
+            than all of the memory.
         TypeError: an argument is not of the type it should be.
         ValueError: the Keras backend is not JAX; `rng_impl` names nothing JAX
             knows; `dtype` is not of floating point, or a quantized policy;

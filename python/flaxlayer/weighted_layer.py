@@ -23,6 +23,7 @@ from flaxlayer.ops import dispatch
 from flaxlayer.randomness import key_form, rng_streams
 from flaxlayer.weights import (
     initialization,
+    memory,
     path_patterns,
     variable_tree,
     weight_rules,
@@ -114,6 +115,7 @@ class WeightedLayer(keras.layers.Layer):
             for name, tree in (("params", params), ("state", state))
             if tree is not None
         )
+        self._check_memory(params=params, state=state)
         with keras.name_scope(self.name, caller=self):
             self._state = variable_tree.EMPTY
             try:
@@ -259,6 +261,7 @@ class WeightedLayer(keras.layers.Layer):
                 it was given, and else the compute dtype.
 
         Raises:
+            MemoryError: the weights are larger than all of the memory.
             TypeError: `input_shape` is needed and is no structure of shapes.
             ValueError: the model cannot be initialised for these inputs; or
                 the layer is built already, and for other ones.
@@ -276,6 +279,13 @@ class WeightedLayer(keras.layers.Layer):
             ) from error
         except variable_tree.StructureMismatch as error:
             raise ValueError(f"{self._described}: {error}") from error
+        except memory.NotEnoughMemory as error:
+            raise MemoryError(
+                f"{self._described}, built for inputs "
+                f"{input_specs.described(specs)}, does not fit into memory: "
+                f"{error}. Check the sizes of the inputs, or use a machine "
+                "with more memory."
+            ) from error
         except Exception as error:
             if not assumed:
                 raise
@@ -330,6 +340,7 @@ class WeightedLayer(keras.layers.Layer):
         if self._given or not self._initializes:
             return
         init = self._initialization(specs)
+        init.check_memory()
         params, state = self._partition(init.treedef.unflatten(init.leaves))
         self._create_tree("params", params, init)
         self._create_tree("state", state, init)
@@ -362,6 +373,26 @@ class WeightedLayer(keras.layers.Layer):
     ) -> dict[str, jax.ShapeDtypeStruct]:
         streams, _ = self._init_streams()
         return dict.fromkeys(streams, rng_streams.key_spec(form.impl))
+
+    def _check_memory(self, **given: Any) -> None:
+        """Reports given shapes, and arrays of others, that do not fit."""
+        arrays = {
+            f"`{variable_tree.joined(leaf.path)}`": leaf.spec
+            for kind, tree in given.items()
+            for leaf in variable_tree.describe_leaves(
+                tree, self._path_prefix(kind)
+            )[0]
+            # Where arrays of JAX fit, copies of them are made beside.
+            if leaf.spec is not None and not isinstance(leaf.value, jax.Array)
+        }
+        try:
+            memory.check(arrays, devices=memory.devices_of_distribution())
+        except memory.NotEnoughMemory as error:
+            raise MemoryError(
+                f"{self._described}: the given weights do not fit into memory: "
+                f"{error}. Check their shapes, or use a machine with more "
+                "memory."
+            ) from error
 
     def _create_tree(
         self,

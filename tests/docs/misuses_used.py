@@ -46,6 +46,15 @@ BUILD = [
         "-1",
     ),
     Misuse(
+        "a size that no memory has room for",
+        lambda: flax_layer().build((None, 2**36)),
+        MemoryError,
+        "`params/Dense_0/kernel`",
+        "68719476736",
+        "GiB",
+        until="; there are",
+    ),
+    Misuse(
         "a shape for a module that takes complex numbers",
         lambda: flax_layer(Spectrum()).build((None, 5)),
         ValueError,

@@ -5,7 +5,7 @@ compiles a program for each such operation and shape, for some 20 ms each. For
 the operations here the IEEE 754 standard says what the result is, to the last
 bit, so that NumPy may compute them as well. But only where XLA has no choice
 either. It fuses what is in one program, so that the operation must be the only
-one; and divides arrays by a number by way of its reciprocal. On CPUs it takes
+one; and divides by what is repeated by way of the reciprocal. On CPUs it takes
 subnormal numbers for zero, and which NaN comes of an operation is not defined.
 Of other devices nothing is known.
 """
@@ -51,14 +51,18 @@ def evaluate(
     """
     if operation == "broadcast_in_dim":
         return _broadcast(parameters, operands)
-    arrays = [_in_memory(operand) for operand in operands]
     called = jax_compat.called_operation(operation, parameters)
     if called is not None:
-        operation, taken = called
-        arrays = [_converted(arrays[i], dtype) for i, dtype in taken]
-    if operation not in _ARITHMETIC or not all(map(_ordinary, arrays)):
+        operation = called.name
+    if operation not in _ARITHMETIC:
         return None
-    if operation == "div" and len({np.ndim(array) for array in arrays}) > 1:
+    arrays = [_in_memory(operand) for operand in operands]
+    if called is not None:
+        arrays = [_converted(arrays[i], dtype) for i, dtype in called.operands]
+    if not all(map(_ordinary, arrays)):
+        return None
+    shapes = {array.shape for array in arrays if array is not None}
+    if operation == "div" and len(shapes) > 1:
         return None
     with np.errstate(all="ignore"):  # What is not ordinary is not returned.
         result = _ARITHMETIC[operation](*arrays)
@@ -69,8 +73,7 @@ def _converted(array: np.ndarray | None, dtype: Any) -> np.ndarray | None:
     """An operand in the dtype of the operation; `None` if it may be rounded."""
     if array is None or array.dtype == dtype:
         return array
-    converted = array.astype(dtype)
-    return converted if array.dtype.kind in "iu" else None
+    return array.astype(dtype) if array.dtype.kind in "iu" else None
 
 
 def _broadcast(

@@ -18,7 +18,12 @@ import jax.numpy as jnp
 
 from flaxlayer import jax_compat, keras_compat
 from flaxlayer.calls import input_specs
-from flaxlayer.weights import exact_arithmetic, progress, variable_tree
+from flaxlayer.weights import (
+    exact_arithmetic,
+    memory,
+    progress,
+    variable_tree,
+)
 
 # (keys, inputs) -> a pytree of arrays and static leaves.
 InitFn = Callable[[Any, Any], Any]
@@ -162,10 +167,32 @@ class Initialization:
             return self._describe(result)
 
     def _placeholders(self) -> Any:
+        specs = self._inputs()
+        memory.check_each(jax.tree_util.tree_leaves(specs), "an input")
         return jax.tree_util.tree_map(
-            lambda spec: jnp.ones(spec.shape, spec.dtype),
-            self._inputs(),
+            lambda spec: jnp.ones(spec.shape, spec.dtype), specs
         )
+
+    def check_memory(self) -> None:
+        """Reports weights that the memory cannot hold; computes nothing.
+
+        Raises:
+            memory.NotEnoughMemory: the weights, what they are computed from, or
+                an input that has to be there for that, are too large.
+        """
+        memory.check(
+            {
+                f"`{variable_tree.joined(leaf.path)}`": leaf.spec
+                for leaf in self.leaves
+                if leaf.spec is not None
+            }
+        )
+        if self._program is None:
+            return
+        memory.check_each(self._program.results, "an array of the initialiser")
+        if self._program.uses_inputs:
+            inputs = jax.tree_util.tree_leaves(self._inputs())
+            memory.check_each(inputs, "an input")
 
     def values(self) -> list[jax.Array]:
         """The array leaves; computed once."""
@@ -214,6 +241,7 @@ class _Program:
             jaxpr, [False] * num_keys + [True] * num_inputs
         )
         self._num_inputs = num_inputs
+        self.results = jax_compat.results(self._jaxpr)
         self.uses_inputs = any(used[num_keys:])
 
     def __call__(
