@@ -271,6 +271,10 @@ def eval_by_equation(
             the equation is to be run.
         watched: returns an iterator over the equations, which may look at how
             the evaluation goes.
+
+    Returns:
+        The results; none of them shares memory with an argument, a constant or
+        another result, so that each may be donated.
     """
     literal = jax.extend.core.Literal
     values = dict(zip(jaxpr.jaxpr.constvars, jaxpr.consts, strict=True))
@@ -300,7 +304,28 @@ def eval_by_equation(
         if not equation.primitive.multiple_results:
             results = [results]
         values.update(zip(equation.outvars, results, strict=True))
-    return [jnp.asarray(value_of(variable)) for variable in jaxpr.jaxpr.outvars]
+    return [
+        jnp.asarray(value) if is_own else jnp.array(value)
+        for value, is_own in zip(
+            map(value_of, jaxpr.jaxpr.outvars), _are_own(jaxpr), strict=True
+        )
+    ]
+
+
+def _are_own(jaxpr: Any) -> list[bool]:
+    """For each result, whether nothing else can have its memory."""
+    results = jaxpr.jaxpr.outvars
+    taken = {v for e in jaxpr.jaxpr.eqns for v in _variables(e.invars)}
+    if taken.union(_variables(results)).intersection(jaxpr.jaxpr.constvars):
+        # An operation may hand on its operand.
+        return [False] * len(results)
+    shared = set(jaxpr.jaxpr.invars)
+    own = []
+    for result in results:
+        is_variable = bool(_variables([result]))
+        own.append(is_variable and result not in shared)
+        shared.update(_variables([result]))
+    return own
 
 
 def results(jaxpr: Any) -> list[Any]:

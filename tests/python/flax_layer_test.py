@@ -185,6 +185,25 @@ def test_variables_are_initialised_as_by_the_module():
     assert_trees_equal(values({**layer.params, **layer.state}), dict(expected))
 
 
+def test_a_submodule_for_training_only_has_weights():
+    class Auxiliary(nn.Module):
+        @nn.compact
+        def __call__(self, inputs, training=False):
+            x = nn.Dense(3, name="main")(inputs)
+            return x + nn.Dense(3, name="aux")(inputs) if training else x
+
+    layer = FlaxLayer(Auxiliary(), seed=0)
+    layer(X)
+    assert set(layer.params["params"]) == {"main", "aux"}
+    expected = Auxiliary().init(jax.random.key(0), X, training=True)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        jax.tree.map(lambda v: np.asarray(v.value), layer.params["params"]),
+        expected["params"],
+    )
+    layer(X, training=True)
+
+
 def test_variables_of_a_layer_make_an_equal_layer():
     layer = FlaxLayer(Net(), seed=1)
     layer(X, training=True)

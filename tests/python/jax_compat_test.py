@@ -206,6 +206,160 @@ def no_shortcut(name, parameters, operands):
     return None
 
 
+def called(jaxpr):
+    """For each equation, how many are in what it calls."""
+    return [
+        len(e.params["jaxpr"].jaxpr.eqns) if "jaxpr" in e.params else None
+        for e in jaxpr.jaxpr.eqns
+    ]
+
+
+def test_calls_are_traced_as_one_equation_each():
+    @functools.partial(jax.jit, inline=True)
+    def inlined(x):
+        return jnp.sin(x) * 2
+
+    def function(x):
+        return jnp.exp(jax.lax.neg(inlined(x)))
+
+    assert called(jax.make_jaxpr(function)(X)) == [None] * 4
+    assert called(jax_compat.trace_of_calls(function, X)) == [2, None, 1]
+
+
+def test_calls_are_traced_as_one_equation_below_transformations():
+    def function(x):
+        return jax.vmap(jax.grad(lambda x: (x / 3).sum()))(x)
+
+    jaxpr = jax_compat.trace_of_calls(function, X)
+    assert None not in called(jaxpr)[-1:]
+    (result,) = jax_compat.eval_by_equation(jaxpr, [X], no_shortcut)
+    np.testing.assert_array_equal(result, function(X))
+
+
+def test_functions_with_derivatives_of_their_own_are_traced_as_they_are():
+    @jax.custom_jvp
+    def first(x):
+        return x / 3 + 1
+
+    @jax.custom_vjp
+    def second(x):
+        return x / 7 - 1
+
+    first.defjvp(lambda primals, tangents: (first(*primals), tangents[0]))
+    second.defvjp(lambda x: (second(x), None), lambda _, g: (g,))
+    jaxpr = jax_compat.trace_of_calls(lambda x: second(first(x)), X)
+    assert len(called(jaxpr)) == 4
+    assert "custom" not in str(jaxpr)
+
+
+def test_integers_have_values_while_calls_are_traced():
+    seen = []
+
+    def function(x):
+        seen.append(int(jnp.int32(2) + 1))
+        assert isinstance(x.sum(), jax.core.Tracer)
+        return x ** jnp.int32(3)
+
+    jaxpr = jax_compat.trace_of_calls(function, X)
+    assert seen == [3]
+    assert "integer_pow" in str(jaxpr)
+
+
+def test_nothing_is_called_while_calls_are_traced():
+    ran = []
+
+    def note(n):
+        ran.append(n)
+        return np.int32(0)
+
+    @jax.jit
+    def printed(n):
+        jax.debug.callback(note, n)
+        return n + 1
+
+    def function(x):
+        printed(jnp.int32(1))
+        jax.pure_callback(note, jax.ShapeDtypeStruct((), np.int32), 1)
+        return x
+
+    jax_compat.trace_of_calls(function, X)
+    jax.effects_barrier()
+    assert ran == []
+
+
+def test_calls_are_traced_on_symbolic_shapes():
+    size = jax_compat.symbolic_dimension("n", at_least=2)
+    spec = jax.ShapeDtypeStruct((size, 3), np.float32)
+
+    def function(x):
+        return x / 2 + jnp.arange(x.shape[0])[:, None], x.shape[0] * 1.0
+
+    jaxpr = jax_compat.trace_of_calls(function, spec)
+    assert [str(aval.shape) for aval in jaxpr.out_avals] == ["(n, 3)", "()"]
+
+
+def test_calls_that_take_no_inputs_are_kept_or_dropped_as_a_whole():
+    @jax.jit
+    def pair(x):
+        return jnp.sin(x), jnp.cos(x)
+
+    def function(key, given):
+        return pair(key)[0], pair(given)[1], pair(key + 1)[0] * 0 + key
+
+    jaxpr = jax_compat.trace_of_calls(function, X, X)
+    reduced, used = jax_compat.without_dead_code(jaxpr, [False, True])
+    assert used == [True, True]
+    whole, part = [n for n in called(reduced) if n is not None][:2]
+    assert (whole, part) == (2, 1)
+    results = jax_compat.eval_by_equation(reduced, [X, X + 1], no_shortcut)
+    for result, expected in zip(results, function(X, X + 1), strict=True):
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_no_result_shares_its_memory():
+    constant = jnp.arange(3.0)
+    argument = jnp.ones(3)
+
+    def function(x):
+        y = x + 1
+        return constant, x, y, y, 2.0, jnp.asarray(constant)
+
+    jaxpr = jax_compat.trace_of_calls(function, argument)
+    results = jax_compat.eval_by_equation(jaxpr, [argument], no_shortcut)
+    pointers = {x.unsafe_buffer_pointer() for x in results}
+    assert len(pointers) == len(results)
+    assert not pointers & {
+        x.unsafe_buffer_pointer() for x in (constant, argument)
+    }
+
+
+def test_what_a_program_computes():
+    jaxpr = jax.make_jaxpr(lambda x: jnp.sort(x).sum())(X)
+    shapes = [x.shape for x in jax_compat.results(jaxpr)]
+    assert set(shapes) == {X.shape, ()}
+
+
+@pytest.mark.parametrize(
+    ("function", "expected"),
+    [
+        (lambda x: x * 2, ("mul", [(0, np.float32), (1, np.float32)])),
+        (lambda x: 2 - x, ("sub", [(0, np.float32), (1, np.float32)])),
+        (jax.jit(lambda x: jax.lax.neg(x)), ("neg", [(0, np.float32)])),
+        (jax.jit(lambda x: jax.lax.neg(jnp.sin(x))), None),
+        (jax.jit(lambda x: (jnp.sin(x), x)), None),
+        (jax.jit(lambda x: jax.lax.add(x, np.float32(1))), None),
+        (jax.jit(lambda x: x.astype(jnp.float16) * jnp.ones(2)), None),
+        (jax.lax.neg, None),
+    ],
+)
+def test_the_one_operation_of_a_call(function, expected):
+    equation = jax_compat.trace_of_calls(function, X).jaxpr.eqns[-1]
+    found = jax_compat.called_operation(
+        equation.primitive.name, equation.params
+    )
+    assert found == expected
+
+
 def test_dead_code_is_dropped_and_the_rest_computes_the_same():
     def function(a, b):
         unused = jnp.sin(b) @ jnp.cos(b).T  # noqa: F841

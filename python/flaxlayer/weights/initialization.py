@@ -164,7 +164,9 @@ class Initialization:
     def _run(self) -> list[jax.Array]:
         with jax.ensure_compile_time_eval():
             result = self._init_fn(self._draw_keys(), self._placeholders())
-            return self._describe(result)
+            # Copies: they may be arrays of the initialiser's own, which it
+            # would lose when a training step donates the weights.
+            return [jnp.array(array) for array in self._describe(result)]
 
     def _placeholders(self) -> Any:
         specs = self._inputs()

@@ -373,12 +373,12 @@ def _constant(leaf: Leaf) -> Initializer:
     def initialize(shape: Any, dtype: Any = None) -> jax.Array:
         if leaf.value is None:
             return jnp.zeros(shape, dtype)
-        if leaf.key_impl is not None:
-            return jax.random.key_data(leaf.value)
         # A value, even if the layer is made inside a trace; and a copy: Keras
         # donates its variables to the train step, which would delete the
         # caller's arrays.
         with jax.ensure_compile_time_eval():
+            if leaf.key_impl is not None:
+                return jnp.array(jax.random.key_data(leaf.value))
             return jnp.array(leaf.value, dtype)
 
     return initialize

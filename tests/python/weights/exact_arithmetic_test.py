@@ -68,6 +68,9 @@ TINY = np.finfo(np.float32).smallest_normal
         ("mul", [np.float32(np.inf), np.float32(1)]),
         ("mul", [np.float32(3e38), np.float32(3e38)]),
         ("div", [np.float32(0), np.float32(0)]),
+        # XLA multiplies by the reciprocal.
+        ("div", [np.ones((2, 3), np.float32), np.float32(3)]),
+        ("div", [np.ones((2, 3), np.float32), np.ones((2, 1), np.float32)]),
         ("sqrt", [np.float32(-1)]),
         ("add", [np.int32(1), np.int32(2)]),
         ("mul", [np.float16(1), np.float16(2)]),
@@ -120,6 +123,39 @@ def test_literals_have_the_dtype_that_jax_gives_them():
     for actual, stock in zip(results, expected, strict=True):
         assert actual.dtype == np.float32
         np.testing.assert_array_equal(bits(actual), bits(stock))
+
+
+@pytest.mark.parametrize(
+    ("function", "is_exact"),
+    [
+        (lambda x: x * 3, True),
+        (lambda x: x - np.float32(0.3), True),
+        (lambda x: x / (x + 9), True),
+        (lambda x: x / 3, False),
+        (lambda x: x / x.max(1, keepdims=True), False),
+        # A product and a sum in one program are rounded once.
+        (jax.jit(lambda x: x * x + x), False),
+        (lambda x: x.astype("bfloat16") / 1e30, False),
+    ],
+)
+def test_calls_of_one_operation(function, is_exact):
+    x = np.random.default_rng(2).standard_normal((16, 16)).astype(np.float32)
+    asked = []
+
+    def shortcut(*equation):
+        asked.append(exact_arithmetic.evaluate(*equation))
+        return asked[-1]
+
+    jaxpr = jax_compat.trace_of_calls(function, x)
+    (actual,) = jax_compat.eval_by_equation(jaxpr, [x], shortcut)
+    assert (asked[-1] is not None) == is_exact
+    np.testing.assert_array_equal(bits(actual), bits(function(jnp.asarray(x))))
+
+
+def test_it_is_for_cpus():
+    assert exact_arithmetic.is_available() == (
+        jax.devices()[0].platform == "cpu"
+    )
 
 
 def test_a_literal_is_computed_with():

@@ -61,6 +61,23 @@ def test_values_are_computed_once():
     assert keys.drawn == 1
 
 
+@pytest.mark.parametrize("with_numpy", [False, True])
+def test_arrays_of_the_initialiser_outlive_a_donation(with_numpy):
+    table = jnp.arange(6.0).reshape(3, 2)
+
+    def init_fn(key, inputs):
+        if with_numpy:
+            np.asarray(key)
+        return {"w": table, "again": table}
+
+    init = initialize(init_fn)
+    for name in ("w", "again"):
+        value = init.initializer((name,))((3, 2), "float32")
+        jax.jit(lambda x: x + 1, donate_argnums=0)(value)
+        assert value.is_deleted()
+    assert not table.is_deleted()
+
+
 def test_static_leaves_are_described_with_their_value():
     static = [leaf for leaf in initialize(dense).leaves if not leaf.is_array]
     assert [leaf.value for leaf in static] == ["relu"]

@@ -71,6 +71,25 @@ def test_a_single_leaf_is_at_the_root():
     assert paths(1.0) == ["(root)"]
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        jnp.ones(3),
+        jnp.ones(3, jnp.bfloat16),
+        jnp.arange(3),
+        jax.random.key(3),
+        jax.random.split(jax.random.key(3)),
+    ],
+    ids=["float32", "bfloat16", "int32", "key", "keys"],
+)
+def test_given_arrays_outlive_a_donation_of_the_variables(given):
+    (variable,) = make({"a": given}).variables
+    jax.jit(lambda x: x + 1, donate_argnums=0)(variable.value)
+    assert variable.value.is_deleted()
+    assert not given.is_deleted()
+    assert str(given)  # A key is not deleted, but what it is made of.
+
+
 def test_variables_are_named_by_their_path():
     with keras.name_scope("layer"):
         tree = make({"Dense_0": {"kernel": np.ones((2, 3), np.float32)}})
