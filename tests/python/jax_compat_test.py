@@ -228,10 +228,10 @@ def test_calls_are_traced_as_one_equation_each():
 
 def test_calls_are_traced_as_one_equation_below_transformations():
     def function(x):
-        return jax.vmap(jax.grad(lambda x: (x / 3).sum()))(x)
+        return jax.vmap(lambda row: row / (1 + row.sum()))(x)
 
     jaxpr = jax_compat.trace_of_calls(function, X)
-    assert None not in called(jaxpr)[-1:]
+    assert None not in called(jaxpr)
     (result,) = jax_compat.eval_by_equation(jaxpr, [X], no_shortcut)
     np.testing.assert_array_equal(result, function(X))
 
