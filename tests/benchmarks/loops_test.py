@@ -55,7 +55,8 @@ def test_each_step_has_keys_of_its_own(layer):
 
 
 def test_a_loop_has_buffers_of_its_own(layer):
-    before = [np.asarray(v) for v in layer.weights]
+    # Copies: a view would keep the buffers from being donated.
+    before = [np.array(v, copy=True) for v in layer.weights]
     loops.Loop.of_layer(layer).wait_for_step(*BATCH)
     by_hand(layer, loops.Keys.split()).wait_for_step(*BATCH)
     for variable, value in zip(layer.weights, before, strict=True):

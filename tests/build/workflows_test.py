@@ -202,6 +202,8 @@ def test_a_pull_request_that_touches_the_packaging_builds_it():
         assert any(pathlib.Path().glob(path)), path
     build = tomllib.loads(pathlib.Path("pyproject.toml").read_text())
     settings = str(build["tool"]["cibuildwheel"])
-    for path in re.findall(r"\{project\}/([\w./]+)", settings):
+    used = re.findall(r"\{project\}/([\w./]+)", settings)
+    assert used
+    for path in used:
         folder = f"{path.rpartition('/')[0]}/**"
         assert path in paths or folder in paths, path

@@ -139,8 +139,10 @@ def test_too_few_numbered_weights_change_nothing(tmp_path):
     theirs = trained(peer.FlaxLayer(models.Attention()), VECTORS[:, None])
     theirs.save_weights(tmp_path / "peer.weights.h5")
     ours = trained(flaxlayer.FlaxLayer(models.ConvNet()), IMAGES)
-    before = [np.asarray(weight) for weight in ours.weights]
-    with pytest.raises(ValueError, match=r"params/Conv_0/kernel|numbers"):
+    before = [np.array(weight, copy=True) for weight in ours.weights]
+    with pytest.raises(
+        ValueError, match="file numbers 14 weights.* this layer has 13"
+    ):
         ours.load_weights(tmp_path / "peer.weights.h5")
     for old, weight in zip(before, ours.weights, strict=True):
         np.testing.assert_array_equal(weight, old)
@@ -197,5 +199,7 @@ def test_converted_config_is_still_untrusted(tmp_path):
                 }
                 data = json.dumps(config)
             target.writestr(info, data)
-    with pytest.raises((TypeError, ValueError), match="system"):
+    with pytest.raises(
+        ValueError, match="`module` names 'os:system', which is not a fun"
+    ):
         flaxlayer.load_model(crafted)

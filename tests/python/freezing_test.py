@@ -217,26 +217,28 @@ def call_fn(params, inputs):
 
 @pytest.mark.parametrize("kind", ["flax", "jax"])
 def test_regularizers_and_constraints_by_pattern(kind):
-    rules = {
-        "regularizers": {".*/(kernel|w)": keras.regularizers.L2(0.5)},
-        "constraints": {r".*(bias|b)": "non_neg"},
-    }
+    constraints = {".*(bias|b)": "non_neg"}
     if kind == "flax":
-        rules["regularizers"] = {"params/kernel": "l2"}
-        layer = FlaxLayer(nn.Dense(2), name="probe", **rules)
+        layer = FlaxLayer(
+            nn.Dense(2),
+            regularizers={".*/(kernel|w)": "l2"},
+            constraints=constraints,
+        )
         rate = keras.regularizers.get("l2").l2
+        names = "kernel", "bias"
     else:
-        rules["regularizers"] = {"w": keras.regularizers.L2(0.5)}
-        params = {"w": np.ones((4, 2)), "b": np.zeros(2)}
-        layer = JaxLayer(call_fn, params=params, name="probe", **rules)
+        layer = JaxLayer(
+            call_fn,
+            params={"w": np.ones((4, 2)), "b": np.zeros(2)},
+            regularizers={"w": keras.regularizers.L2(0.5)},
+            constraints=constraints,
+        )
         rate = 0.5
+        names = "w", "b"
     layer = type(layer).from_config(layer.get_config())
     layer(X)
     weights = {v.name: v for v in layer.weights}
-    kernel, bias = (
-        next(weights[n] for n in names if n in weights)
-        for names in (("kernel", "w"), ("bias", "b"))
-    )
+    kernel, bias = (weights[name] for name in names)
     (loss,) = layer.losses
     np.testing.assert_allclose(
         loss, rate * np.sum(np.square(kernel)), rtol=1e-5, atol=1e-6
