@@ -55,11 +55,12 @@ def load_variables(
         TypeError: `layer` is neither of these layers, or `rename` is no dict
             of strings.
         ValueError: the layer was never built; the file is no such file, or is
-            damaged; two paths are renamed to one; paths are missing or
-            unexpected; a shape is another one; or a value cannot be cast to
-            the dtype of its weight (floating-point values may lose precision
-            but not become infinite, all others are kept exactly). The message
-            lists the paths; nothing has been assigned then.
+            damaged; two paths are renamed to one, or a pattern decides of
+            none; paths are missing or unexpected; a shape is another one; or a
+            value cannot be cast to the dtype of its weight (floating-point
+            values may lose precision but not become infinite, all others are
+            kept exactly). The message lists the paths; nothing has been
+            assigned then.
         FileNotFoundError: there is nothing at `path`.
         ImportError: safetensors is not installed.
     """

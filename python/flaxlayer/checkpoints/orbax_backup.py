@@ -1,15 +1,17 @@
 """OrbaxBackup: goes on with a training run that was interrupted."""
 
 import os
-import re
+import warnings
 from typing import Any
 
 import keras
 
 from flaxlayer import keras_compat
-from flaxlayer.checkpoints import nested
+from flaxlayer.checkpoints import nested, optimizer_identity
 from flaxlayer.checkpoints.orbax_directory import OrbaxDirectory
 from flaxlayer.weights.variable_tree import Path, StructureMismatch
+
+_OPTIMIZER = "optimizer"
 
 
 class OrbaxBackup(keras.callbacks.Callback):
@@ -40,9 +42,16 @@ class OrbaxBackup(keras.callbacks.Callback):
         directory: where backups are, on a local file system; made if it is
             not there. The newest backup is kept.
 
+    Warns:
+        UserWarning: when `fit` begins, if the backup is one of a run that has
+            as many epochs already.
+
     Raises:
-        ValueError: when `fit` begins, if the backup cannot be read or is one of
-            another model; nothing has been assigned then.
+        NotADirectoryError: when `fit` begins, if `directory` is a file.
+        ValueError: when `fit` begins, if the backup cannot be read, is one of
+            another model, or of an optimizer of another class, with other
+            settings or variables; nothing has been assigned then. A learning
+            rate that is a number may be another one: the backup's counts.
     """
 
     def __init__(self, directory: str | os.PathLike[str]):
@@ -61,11 +70,27 @@ class OrbaxBackup(keras.callbacks.Callback):
         optimizer = model.optimizer
         if optimizer is not None and not optimizer.built:
             optimizer.build(model.trainable_variables)
+        if os.path.lexists(self.directory) and not os.path.isdir(
+            self.directory
+        ):
+            raise NotADirectoryError(
+                f"{self._described}: expected a folder, or a name for one. "
+                "Received: the path of a file."
+            )
         self._manager = _manager(self.directory)
         epoch = self._manager.latest_step()
-        if epoch is not None:
-            self._restore(epoch)
-            keras_compat.start_at_epoch(model, epoch)
+        if epoch is None:
+            return
+        self._restore(epoch)
+        keras_compat.start_at_epoch(model, epoch)
+        epochs = (self.params or {}).get("epochs")
+        if epochs is not None and epoch >= epochs:
+            warnings.warn(
+                f"{self._described}: `fit` has nothing to do. The backup is of "
+                f"epoch {epoch}, and `epochs` is {epochs}: pass more to go on, "
+                "or another directory for another run.",
+                stacklevel=2,
+            )
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Begins to write a backup.
@@ -81,7 +106,14 @@ class OrbaxBackup(keras.callbacks.Callback):
         # backup, and returns when the arrays are copied from their devices.
         self._manager.save(
             epoch + 1,
-            args=orbax.checkpoint.args.StandardSave(nested.nest(values)),
+            args=orbax.checkpoint.args.Composite(
+                variables=orbax.checkpoint.args.StandardSave(
+                    nested.nest(values)
+                ),
+                optimizer=orbax.checkpoint.args.JsonSave(
+                    self._optimizer_identity()
+                ),
+            ),
             force=True,
         )
 
@@ -110,16 +142,53 @@ class OrbaxBackup(keras.callbacks.Callback):
         # through the process, and differ between a model and one loaded.
         model: Any = self.model
         variables: dict[Path, keras.Variable] = {
-            ("model", f"{i:05}", _unnumbered(v.name)): v
+            ("model", f"{i:05}", optimizer_identity.unnumbered(v.name)): v
             for i, v in enumerate(model.variables)
         }
         if model.optimizer is not None:
-            for i, v in enumerate(model.optimizer.variables):
-                variables["optimizer", f"{i:05}"] = v
+            names = optimizer_identity.variable_names(
+                model.optimizer, model.trainable_variables
+            )
+            variables |= {
+                (_OPTIMIZER, f"{i:05}", name): v
+                for i, (name, v) in enumerate(
+                    zip(names, model.optimizer.variables, strict=True)
+                )
+            }
         return variables
+
+    def _optimizer_identity(self) -> dict[str, Any]:
+        model: Any = self.model
+        return optimizer_identity.described(model.optimizer)
+
+    def _saved_identity(self, epoch: int) -> dict[str, Any]:
+        import orbax.checkpoint
+
+        restore = orbax.checkpoint.args.JsonRestore()
+        try:
+            return self._manager.restore(
+                epoch, args=orbax.checkpoint.args.Composite(optimizer=restore)
+            )[_OPTIMIZER]
+        except Exception as error:
+            # Orbax raises whatever reading its files does.
+            raise ValueError(
+                f"{self._described}: the backup of epoch {epoch} cannot be "
+                "read: it does not say which optimizer it is one of; nothing "
+                "was assigned. Remove its folder to begin anew."
+            ) from error
 
     def _restore(self, epoch: int) -> None:
         variables = self._variables()
+        differences = optimizer_identity.differences(
+            self._saved_identity(epoch), self._optimizer_identity()
+        )
+        if differences:
+            raise ValueError(
+                f"{self._described}: the backup of epoch {epoch} is one of "
+                "another optimizer; nothing was assigned. "
+                f"{'; '.join(differences)}. Use another directory for another "
+                "run."
+            )
         try:
             backup = OrbaxDirectory(os.path.join(self.directory, str(epoch)))
             backup.load_into(variables, {path: path for path in backup.specs})
@@ -135,11 +204,6 @@ class OrbaxBackup(keras.callbacks.Callback):
                 f"read; nothing was assigned. {error}. Remove its folder to "
                 "begin anew."
             ) from error
-
-
-def _unnumbered(name: str) -> str:
-    """A name without the number that Keras makes it unique by."""
-    return re.sub(r"_\d+$", "", name)
 
 
 def _manager(directory: str) -> Any:

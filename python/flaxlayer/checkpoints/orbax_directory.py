@@ -5,9 +5,9 @@ more for each array and each host, see
 https://orbax.readthedocs.io/en/latest/guides/checkpoint/checkpoint_format.html.
 """
 
+import contextlib
 import os
-import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -149,26 +149,51 @@ def start_saving(
         raise ValueError(
             f"Orbax writes no arrays without elements, as those at {empty}"
         )
-    replaces = overwrite and os.path.lexists(path)
-    if replaces:
+    if overwrite and os.path.lexists(path):
         _check_replaceable(path)
-    target = whole_files.beside(path) if replaces else path
+    # Several processes write one directory, which has to have one name.
+    alone = jax.process_count() == 1
+    target = whole_files.beside(path) if alone else path
     checkpointer = _checkpointer()
-    checkpointer.save(target, tree)
 
     def finish() -> None:
-        try:
+        with _whole_or_gone(target, path, checkpointer):
             checkpointer.wait_until_finished()
-            if replaces:
-                _replace(path, target)
-        except BaseException:
-            if replaces:
-                shutil.rmtree(target, ignore_errors=True)
-            raise
-        finally:
-            checkpointer.close()
+            if alone:
+                _put_in_place(target, path)
+        checkpointer.close()
 
+    with _whole_or_gone(target, path, checkpointer):
+        checkpointer.save(target, tree)
     return finish
+
+
+@contextlib.contextmanager
+def _whole_or_gone(target: str, path: str, checkpointer: Any) -> Iterator[None]:
+    """Leaves nothing of a directory whose writing fails.
+
+    Args:
+        target: the directory that is written.
+        path: what it is to become.
+        checkpointer: what writes it; closed if that fails.
+
+    Raises:
+        OSError: it cannot be written, which Orbax says in exceptions of many
+            kinds.
+    """
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(Exception):  # It may fail once more.
+            checkpointer.close()
+        folder, name = os.path.split(target)
+        for entry in os.listdir(folder):
+            # Orbax writes below another name, and renames last.
+            if entry == name or entry.startswith(f"{name}.orbax-checkpoint"):
+                whole_files.remove(os.path.join(folder, entry))
+        if isinstance(error, OSError) or not isinstance(error, Exception):
+            raise
+        raise OSError(f"{path!r} cannot be written: {error!s:.500}") from error
 
 
 def _check_replaceable(path: str) -> None:
@@ -185,18 +210,23 @@ def _check_replaceable(path: str) -> None:
         )
 
 
-def _replace(path: str, new: str) -> None:
-    # Directories cannot be exchanged in one step: between these two there is
-    # no `path`, and both the old and the new one are whole.
-    old = whole_files.beside(path)
-    os.rename(path, old)
+def _put_in_place(new: str, path: str) -> None:
+    old = None
+    if os.path.lexists(path):
+        # Directories cannot be exchanged in one step: between these two there
+        # is no `path`, and both the old and the new one are whole.
+        old = whole_files.beside(path)
+        os.rename(path, old)
     try:
         os.rename(new, path)
     except BaseException:
-        os.rename(old, path)
+        if old is not None:
+            os.rename(old, path)
         raise
     whole_files.sync_folder(path)
-    shutil.rmtree(old, ignore_errors=True)
+    if old is not None:
+        whole_files.remove(old)
+    whole_files.sweep(path)
 
 
 def _item(path: str) -> str:

@@ -1,9 +1,9 @@
 """The paths of a file under the names that a layer has for them."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
-from flaxlayer.weights.variable_tree import Path, joined
+from flaxlayer.weights.variable_tree import Path, joined, listed
 
 
 def renamed(
@@ -19,10 +19,12 @@ def renamed(
 
     Raises:
         TypeError: `rename` is no mapping of strings.
-        ValueError: a regular expression or a replacement is none, a path is
-            there twice, or two paths become one.
+        ValueError: a regular expression or a replacement is none, one decides
+            of no path, a path is there twice, or two paths become one.
     """
     rules = _compiled(rename or {})
+    paths = list(paths)
+    _check_deciding(rules, paths)
     result: dict[Path, Path] = {}
     taken: dict[Path, Path] = {}
     for path in paths:
@@ -57,6 +59,29 @@ def _compiled(rename: Mapping[str, str]) -> list[tuple[re.Pattern[str], str]]:
                 f"`rename`: {pattern!r} is no regular expression: {error}"
             ) from error
     return rules
+
+
+def _check_deciding(
+    rules: list[tuple[re.Pattern[str], str]], paths: Sequence[Path]
+) -> None:
+    """Reports rules without an effect, which are misspelt."""
+    texts = ["/".join(path) for path in paths]
+    deciding = {
+        next((i for i, (p, _) in enumerate(rules) if p.fullmatch(text)), None)
+        for text in texts
+    }
+    for i, (pattern, _) in enumerate(rules):
+        if i not in deciding:
+            matches = any(map(pattern.fullmatch, texts))
+            reason = (
+                "all paths that it matches are those of earlier patterns"
+                if matches
+                else "it matches no whole path in the file"
+            )
+            raise ValueError(
+                f"`rename`: the pattern {pattern.pattern!r} has no effect: "
+                f"{reason}. The paths are {listed(paths)}"
+            )
 
 
 def _apply(rules: list[tuple[re.Pattern[str], str]], path: str) -> str:

@@ -1,6 +1,11 @@
 """Reading and writing files as a whole."""
 
+import contextlib
+import hashlib
 import os
+import re
+import shutil
+import socket
 import uuid
 from collections.abc import Callable
 
@@ -22,7 +27,8 @@ def write(path: str, data: bytes, report: Callable[[int], None]) -> None:
     """Writes a file that is there as a whole, or not at all.
 
     The bytes go to a temporary file beside it, which takes its name when they
-    are on the disk. Interrupted before, an old file is as it was.
+    are on the disk. Interrupted before, an old file is as it was. What earlier
+    processes have left, which were killed, is removed.
 
     Args:
         path: the file, which is replaced if it is there.
@@ -48,12 +54,57 @@ def write(path: str, data: bytes, report: Callable[[int], None]) -> None:
         os.unlink(temporary)
         raise
     sync_folder(path)
+    sweep(path)
 
 
 def beside(path: str) -> str:
-    """A hidden name in the same folder, which nothing else has."""
+    """A hidden name in the same folder, which nothing else has.
+
+    It says which process writes there, for `sweep`.
+    """
     folder, name = os.path.split(path)
-    return os.path.join(folder, f".{name}.{uuid.uuid4().hex}")
+    owner = f"{_host()}-{os.getpid()}"
+    return os.path.join(folder, f".{name}.{owner}-{uuid.uuid4().hex}")
+
+
+def sweep(path: str) -> None:
+    """Removes what processes that are gone have left beside a path.
+
+    To be called when the path itself is whole: where a process was killed
+    between two renames, what it left may have been all there was.
+    """
+    folder, name = os.path.split(path)
+    left = re.compile(
+        rf"\.{re.escape(name)}\.{_host()}-(\d+)-[0-9a-f]{{32}}(\..*)?"
+    )
+    for entry in os.listdir(folder):
+        match = left.fullmatch(entry)
+        if match and not _is_running(int(match[1])):
+            remove(os.path.join(folder, entry))
+
+
+def remove(path: str) -> None:
+    """Removes a file or folder, if it is there and can be."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+
+
+def _host() -> str:
+    """Tells machines apart that share a file system, in eight characters."""
+    return hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # Somebody else's.
+        return True
+    return True
 
 
 def sync_folder(path: str) -> None:

@@ -29,8 +29,17 @@ def test_the_first_that_matches_decides():
     assert renamed(rename) == [("a", "kernel"), ("a", "bias"), ("b", "kernel")]
 
 
-def test_the_whole_path_has_to_match():
-    assert renamed({r"encoder": "x", r"kernel": "y"}) == PATHS
+@pytest.mark.parametrize("pattern", ["encoder", "kernel", "decoder/.*"])
+def test_a_pattern_has_to_match_a_whole_path(pattern):
+    with pytest.raises(ValueError, match="matches no whole path") as error:
+        renamed({r"head/(.*)": r"x/\1", pattern: "y"})
+    assert repr(pattern) in str(error.value)
+    assert "`encoder/kernel`, `encoder/bias`" in str(error.value)
+
+
+def test_a_pattern_that_comes_too_late_is_refused():
+    with pytest.raises(ValueError, match="'head/.*' has no effect: all paths"):
+        renamed({r"(.*)": r"x/\1", r"head/.*": "y"})
 
 
 def test_dicts_are_nested_and_flattened():

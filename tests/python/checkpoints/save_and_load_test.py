@@ -1,8 +1,10 @@
 """Weights in files that Flax reads, and from files that it wrote."""
 
 import os
+import pathlib
 import shutil
 import stat
+import subprocess
 import sys
 
 import flax
@@ -367,6 +369,155 @@ def test_an_interrupted_save_leaves_the_old_directory(tmp_path, monkeypatch):
         save_variables(built(2), path, overwrite=True)
     monkeypatch.undo()
     other = built(3)
+    load_variables(other, path)
+    assert_same(values(other), values(built(1)))
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("step", ["save", "wait_until_finished"])
+def test_a_directory_that_cannot_be_written_leaves_nothing(
+    tmp_path, monkeypatch, overwrite, step
+):
+    path = tmp_path / "weights"
+    if overwrite:
+        save_variables(built(1), path)
+
+    def full(self, target=None, *args):
+        # What tensorstore says of a full disk; Orbax has written by then.
+        if target is not None:
+            os.mkdir(f"{target}.orbax-checkpoint-tmp")
+        raise ValueError("RESOURCE_EXHAUSTED: Error writing")
+
+    monkeypatch.setattr(ocp.StandardCheckpointer, step, full)
+    with pytest.raises(OSError, match=f"{path}.*RESOURCE_EXHAUSTED"):
+        save_variables(built(2), path, overwrite=overwrite)
+    monkeypatch.undo()
+    assert os.listdir(tmp_path) == (["weights"] if overwrite else [])
+    if overwrite:
+        other = built(3)
+        load_variables(other, path)
+        assert_same(values(other), values(built(1)))
+
+
+def test_a_directory_that_cannot_take_its_name_gives_the_old_one_back(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "weights"
+    save_variables(built(1), path)
+    rename, calls = os.rename, []
+
+    def second_fails(old, new):
+        # Only ours: Orbax has renames of its own.
+        if str(path) in (str(old), str(new)):
+            calls.append((old, new))
+            if len(calls) == 2:
+                raise PermissionError("no")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", second_fails)
+    with pytest.raises(PermissionError):
+        save_variables(built(2), path, overwrite=True)
+    monkeypatch.undo()
+    assert len(calls) == 3
+    assert os.listdir(tmp_path) == ["weights"]
+    other = built(3)
+    load_variables(other, path)
+    assert_same(values(other), values(built(1)))
+
+
+def test_the_old_directory_is_there_until_the_new_one_is(tmp_path, monkeypatch):
+    path = tmp_path / "weights"
+    save_variables(built(1), path)
+    rename, whole = os.rename, []
+
+    def watching(old, new):
+        if str(path) in (str(old), str(new)):
+            whole.append(
+                sorted(
+                    float(np.sum(load_in(entry)))
+                    for entry in os.scandir(tmp_path)
+                )
+            )
+        rename(old, new)
+
+    def load_in(entry):
+        other = built(3)
+        load_variables(other, entry.path)
+        return np.concatenate([v.ravel() for v in values(other)])
+
+    monkeypatch.setattr(os, "rename", watching)
+    save_variables(built(2), path, overwrite=True)
+    monkeypatch.undo()
+    both = sorted(
+        float(np.sum(np.concatenate([v.ravel() for v in values(built(seed))])))
+        for seed in (1, 2)
+    )
+    assert whole == [both, both]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_killed_saves_have_left_is_swept_by_the_next(
+    tmp_path, name, monkeypatch
+):
+    path = str(tmp_path / name)
+    mine = whole_files.beside(path)
+    pathlib.Path(mine).touch()
+    with monkeypatch.context() as patch:
+        # The number of a process that is gone.
+        child = subprocess.Popen([sys.executable, "-c", ""])
+        child.wait()
+        patch.setattr(os, "getpid", lambda: child.pid)
+        pathlib.Path(whole_files.beside(path)).touch()
+        os.mkdir(whole_files.beside(path) + ".orbax-checkpoint-tmp")
+        theirs = whole_files.beside(f"{path}.other")
+        pathlib.Path(theirs).touch()
+    save_variables(built(1), path)
+    left = {os.path.basename(entry) for entry in (path, mine, theirs)}
+    assert set(os.listdir(tmp_path)) == left
+
+
+def test_a_failing_save_sweeps_nothing(tmp_path, monkeypatch):
+    # A process that was killed between two renames has left all there is.
+    path = str(tmp_path / "weights.msgpack")
+    with monkeypatch.context() as patch:
+        child = subprocess.Popen([sys.executable, "-c", ""])
+        child.wait()
+        patch.setattr(os, "getpid", lambda: child.pid)
+        left = whole_files.beside(path)
+    pathlib.Path(left).touch()
+    monkeypatch.setattr(os, "replace", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        save_variables(built(1), path)
+    assert os.listdir(tmp_path) == [os.path.basename(left)]
+
+
+def test_the_name_of_a_file_is_on_the_disk_before_a_save_returns(
+    tmp_path, monkeypatch
+):
+    steps = []
+    replace, fsync = os.replace, os.fsync
+
+    def synced(descriptor):
+        is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+        steps.append("folder" if is_folder else "file")
+        fsync(descriptor)
+
+    def replaced(old, new):
+        steps.append("replace")
+        replace(old, new)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", replaced)
+    save_variables(built(1), tmp_path / "weights.msgpack")
+    assert steps == ["file", "replace", "folder"]
+
+
+@pytest.mark.parametrize("ending", [".MSGPACK", ".SafeTensors"])
+def test_endings_in_capitals_are_the_same(tmp_path, ending):
+    path = tmp_path / f"weights{ending}"
+    save_variables(built(1), path)
+    assert path.is_file()
+    other = built(2)
     load_variables(other, path)
     assert_same(values(other), values(built(1)))
 
