@@ -282,3 +282,41 @@ def test_policies_are_saved():
 def test_bad_policies_are_refused(collections, error, message):
     with pytest.raises(error, match=rf"FlaxLayer 'probe'.*{message}"):
         FlaxLayer(Sower(), collections=collections, name="probe")
+
+
+def test_a_state_that_only_some_calls_change_is_kept_by_these():
+    """Calls that were seen to assign nothing do not wait for each other."""
+
+    class Counted(nn.Module):
+        @nn.compact
+        def __call__(self, x, counts=False):
+            seen = self.variable("state", "seen", jnp.zeros, (), jnp.int32)
+            if counts and not self.is_initializing():
+                seen.value += 1
+            return x
+
+    layer = FlaxLayer(Counted())
+    for expected in (1, 2, 3):
+        layer(X)
+        layer(X, counts=False)
+        layer(X, counts=True)
+        assert int(layer.state["state"]["seen"].value) == expected
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "bfloat16"])
+def test_a_transient_collection_is_not_cast(policy):
+    class Summed(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            total = self.variable("cache", "total", jnp.zeros, (), jnp.float32)
+            total.value += 1.0 + 2.0**-20  # bfloat16 and float16 have no such.
+            return x
+
+    layer = FlaxLayer(
+        Summed(), collections={"cache": "transient"}, dtype=policy
+    )
+    _, cached = layer(X)
+    _, cached = layer(X, cache=cached["cache"])
+    total = cached["cache"]["total"]
+    assert total.dtype == "float32"
+    assert float(total) == 2.0 * (1.0 + 2.0**-20)

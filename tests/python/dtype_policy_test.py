@@ -275,3 +275,37 @@ def test_float64_where_jax_has_it():
             "mean": "float32",
             "var": "float32",
         }
+
+
+class Widening(nn.Module):
+    """Has another output in training, and computes in what it is given."""
+
+    @nn.compact
+    def __call__(self, x, training=False):
+        x = nn.Dense(3)(x)
+        return jnp.concatenate([x, x], axis=-1) if training else x
+
+
+@pytest.mark.parametrize(
+    "policy", ["float32", "mixed_float16", "mixed_bfloat16", "bfloat16"]
+)
+def test_specs_of_outputs_are_those_of_calls(policy):
+    x = np.ones((2, 4), "float32")
+    spec = keras.KerasTensor((2, 4), "float32")
+    layer = FlaxLayer(Widening(), dtype=policy)
+
+    def specs():
+        outputs = (
+            layer.compute_output_spec(spec, training=training)
+            for training in (False, True)
+        )
+        return [(output.shape, output.dtype) for output in outputs]
+
+    unbuilt = specs()
+    assert not layer.built
+    called = [layer(x, training=training) for training in (False, True)]
+    expected = [(output.shape, str(output.dtype)) for output in called]
+    assert expected[0] == ((2, 3), layer.compute_dtype)
+    assert expected[1] == ((2, 6), layer.compute_dtype)
+    assert unbuilt == expected
+    assert specs() == expected

@@ -322,3 +322,27 @@ def test_the_policy_of_the_process_decides():
     with flaxlayer.kernels("reference"):
         assert TARGET not in program(layer, X)
     assert TARGET in program(layer, X)
+
+
+def test_an_error_of_the_values_is_not_tried_again(native_kernels):
+    calls = []
+
+    def fails(x):
+        calls.append(len(calls))
+        raise ArithmeticError("of the values")
+
+    class Failing(nn.Module):
+        @nn.compact
+        def __call__(self, x, training=False):
+            x = nn.Dropout(0.5, deterministic=not training)(x)
+            if self.is_initializing() or not training:
+                return x
+            shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+            return jax.pure_callback(fails, shape, x)
+
+    layer = FlaxLayer(Failing(), seed=0)
+    layer(X)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="of the values"):
+        layer(X, training=True)
+    assert calls == [0]
+    assert not layer._takes_stock_keys_only
