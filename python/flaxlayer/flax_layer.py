@@ -15,6 +15,7 @@ from flaxlayer.calls import input_specs
 from flaxlayer.calls.call_arguments import CallArguments, first_input
 from flaxlayer.calls.model_result import ModelResult
 from flaxlayer.config import module_config
+from flaxlayer.fixed import Fixed
 from flaxlayer.jax_layer import JaxLayer
 from flaxlayer.linen import (
     flax_errors,
@@ -149,6 +150,10 @@ class FlaxLayer(JaxLayer):
 
     _shown = ("module", "method")
 
+    module = Fixed()
+    method = Fixed()
+    training_argument = Fixed()
+
     def __init__(
         self,
         module: nn.Module,
@@ -248,7 +253,11 @@ class FlaxLayer(JaxLayer):
             if name in kwargs and not _has_symbols(value):
                 # So that Keras does not cast it to the compute dtype.
                 kwargs[name] = _Opaque(kwargs[name])
-        outputs = super().__call__(*args, **kwargs)
+        try:
+            outputs = super().__call__(*args, **kwargs)
+        except Exception as error:
+            keras_compat.drop_missing_arguments(error)
+            raise
         keras_compat.drop_unfit_masks(outputs)
         return outputs
 

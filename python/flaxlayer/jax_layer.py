@@ -11,6 +11,7 @@ from flaxlayer import jax_compat, short_repr
 from flaxlayer.calls import call_signature
 from flaxlayer.calls.model_result import ModelResult
 from flaxlayer.config import module_config
+from flaxlayer.fixed import Fixed
 from flaxlayer.model_layer import Mode, ModelLayer, NonfiniteState
 from flaxlayer.ops import dispatch
 from flaxlayer.randomness import key_form, rng_streams
@@ -113,6 +114,10 @@ class JaxLayer(ModelLayer):
     """
 
     _shown = ("call_fn",)
+
+    call_fn = Fixed()
+    init_fn = Fixed()
+    rng_impl = Fixed()
 
     def __init__(
         self,

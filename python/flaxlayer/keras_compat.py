@@ -5,6 +5,7 @@ plainly when that goes away.
 """
 
 import inspect
+import re
 import types
 from typing import Any
 
@@ -124,6 +125,23 @@ def set_call_signature(
         if not hasattr(layer, attribute):
             raise AttributeError(f"keras.layers.Layer has no {attribute}")
         setattr(layer, attribute, value)
+
+
+def drop_missing_arguments(error: Exception) -> None:
+    """Takes arguments that were not given out of Keras's list of arguments.
+
+    Needs the form in which `keras.src.utils.traceback_utils` writes them: a
+    line for each argument of `call`, with the default of those not given; for
+    `**kwargs` that is Python's mark for there being none.
+    """
+    if not error.args or not isinstance(error.args[0], str):
+        return
+    text = re.sub(
+        rf"\n  • \w+={re.escape(str(inspect.Parameter.empty))}(?=\n|$)",
+        "",
+        error.args[0],
+    )
+    error.args = (text, *error.args[1:])
 
 
 def flattened_layers(layer: Any) -> list[Any]:

@@ -11,7 +11,12 @@ import numpy as np
 from flaxlayer import jax_compat, short_repr
 from flaxlayer.calls import input_specs, integer_inputs
 from flaxlayer.calls.call_arguments import first_input, with_first_input
-from flaxlayer.calls.model_result import Effects, Intermediates, ModelResult
+from flaxlayer.calls.model_result import (
+    Effects,
+    Intermediates,
+    ModelResult,
+    check_outputs,
+)
 from flaxlayer.ops import dispatch, state_merge
 from flaxlayer.randomness import key_form, rng_streams
 from flaxlayer.stored_layer import StoredLayer
@@ -334,6 +339,7 @@ class ModelLayer(StoredLayer):
         result = self._call_model(
             params, state, self._rng_argument(keys), inputs, mode
         )
+        check_outputs(result.outputs, self._described)
         return mode.keys.returned(result), next_seed
 
     def _state_leaves(self, new_state: Any) -> list[jax.Array]:
@@ -365,6 +371,8 @@ class ModelLayer(StoredLayer):
             # Keras makes exceptions anew from their message alone, which fails
             # for JAX's and would hide this one.
             raise TypeError(f"{self._described}: {error}") from error
+        if built is None:
+            self._name_in(error, received)
 
     def rematerialized_call(
         self, layer_call: Callable[..., Any], *args: Any, **kwargs: Any

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from flaxlayer import jax_compat, short_repr
+from flaxlayer.calls.input_checks import is_numeric
 from flaxlayer.weighted_layer import WeightedLayer
 from flaxlayer.weights import (
     assignment,
@@ -96,7 +97,7 @@ class StoredLayer(WeightedLayer):
                 jax_compat.key_impl(weight) is None
             )
             array = weight if plain else np.asarray(weight)
-            if not variable_tree.is_numeric(array):
+            if not is_numeric(array.dtype):
                 raise TypeError(
                     f"{self._described}: `set_weights` takes arrays of "
                     "numbers; nothing was assigned. Received: dtype "

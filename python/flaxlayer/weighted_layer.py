@@ -9,10 +9,13 @@ from typing import Any
 
 import jax
 import keras
-import numpy as np
 
-from flaxlayer import jax_compat
-from flaxlayer.calls import input_specs, integer_inputs
+from flaxlayer.calls import (
+    input_checks,
+    input_specs,
+    integer_inputs,
+    model_errors,
+)
 from flaxlayer.calls.call_arguments import (
     CallArguments,
     first_input,
@@ -288,6 +291,7 @@ class WeightedLayer(keras.layers.Layer):
             ) from error
         except Exception as error:
             if not assumed:
+                self._name_in(error, specs)
                 raise
             raise ValueError(
                 f"{self._described} was built from a shape alone, so its "
@@ -298,6 +302,12 @@ class WeightedLayer(keras.layers.Layer):
             ) from error
         self._check_patterns()
         self._inputs.built = specs
+
+    def _name_in(self, error: Exception, specs: Any) -> None:
+        """Raises an error with the layer in it, if it is not."""
+        named = model_errors.named(error, self._described, repr(self), specs)
+        if named is not error:
+            raise named from error
 
     def _build_weights_for(self, specs: Any, assumed: bool) -> Any:
         """Creates the weights; returns what they were created for.
@@ -609,34 +619,7 @@ class WeightedLayer(keras.layers.Layer):
         positional = [*args]
         if "inputs" in kwargs:
             positional.append(kwargs["inputs"])
-        for leaf in jax.tree_util.tree_leaves((positional, kwargs)):
-            if jax_compat.key_impl(leaf) is not None:
-                raise TypeError(
-                    f"{self._described}: an input is a typed key, which Keras "
-                    "cannot pass on. Random numbers of a model are the "
-                    "layer's part: of a module's streams (`rngs=`), of the "
-                    "`rng` of a `call_fn`. A key of your own goes by its data: "
-                    "pass `jax.random.key_data(key)`, and "
-                    "`jax.random.wrap_key_data` makes the key again. Received: "
-                    f"{leaf!r:.80}."
-                )
-        for leaf in jax.tree_util.tree_leaves(positional):
-            if not is_array(leaf) or (
-                isinstance(leaf, np.ndarray)
-                and not variable_tree.is_numeric(leaf)
-            ):
-                raise TypeError(
-                    f"{self._described}: inputs by position must be arrays of "
-                    "numbers or pytrees of such; lists become one by "
-                    "`numpy.array`, static arguments are passed by name. "
-                    f"Received: {leaf!r:.200} (of type "
-                    f"{type(leaf).__name__})."
-                )
-        if positional and positional[0] is None:
-            raise TypeError(
-                f"{self._described}: the first input must be an array or a "
-                "pytree of arrays. Received: None."
-            )
+        input_checks.check(positional, kwargs, self._described)
 
     def _packed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """The inputs among the arguments of a call, as one pytree."""

@@ -1,5 +1,6 @@
 """What is wrong with the arguments of a layer."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import keras
@@ -19,6 +20,8 @@ from tests.docs.misuse import (
     counted,
     flax_layer,
     jax_layer,
+    net,
+    scale,
     scale_init,
     scaled,
     variables,
@@ -36,6 +39,24 @@ class NnxNet(nnx.Module):
 
 def function(x):
     return x
+
+
+async def coroutine(inputs):
+    return inputs
+
+
+def generator(inputs):
+    yield inputs
+
+
+class Encoder(nn.Module):
+    def encode(self, x):
+        return x
+
+
+class Awaited(nn.Module):
+    async def __call__(self, x):
+        return x
 
 
 def deterministic_only(module, x, deterministic):
@@ -78,9 +99,38 @@ MODULE = [
         "`module`",
         "'flax.linen.Dense'",
     ),
+    Misuse(
+        "a module without `__call__`",
+        lambda: flax_layer(Encoder()),
+        ValueError,
+        "`method`",
+        "['encode']",
+    ),
+    Misuse(
+        "setting `layer.module`",
+        lambda: setattr(net(), "module", nn.Dense(7)),
+        AttributeError,
+        "`module`",
+        "Make another layer",
+        until="Received:",
+    ),
+    Misuse(
+        "setting `layer.method`",
+        lambda: setattr(net(), "method", "bare"),
+        AttributeError,
+        "`method`",
+        "'bare'",
+    ),
 ]
 
 METHOD = [
+    Misuse(
+        "a coroutine",
+        lambda: flax_layer(Awaited()),
+        TypeError,
+        "`method`",
+        "Awaited.__call__",
+    ),
     Misuse(
         '`method="forward"`, which the module does not have',
         lambda: flax_layer(method="forward"),
@@ -635,6 +685,27 @@ FUNCTIONS = [
         "a number as `call_fn`",
         lambda: jax_layer(3),
         TypeError,
+        "`call_fn`",
+        "Received: 3",
+    ),
+    Misuse(
+        "a coroutine function as `call_fn`",
+        lambda: jax_layer(coroutine),
+        TypeError,
+        "`call_fn`",
+        "`async`",
+    ),
+    Misuse(
+        "a generator function as `init_fn`",
+        lambda: jax_layer(scaled, generator),
+        TypeError,
+        "`init_fn`",
+        "`yield`",
+    ),
+    Misuse(
+        "setting `layer.call_fn`",
+        lambda: setattr(scale(), "call_fn", 3),
+        AttributeError,
         "`call_fn`",
         "Received: 3",
     ),

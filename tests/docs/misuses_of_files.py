@@ -1,5 +1,6 @@
 """What is wrong with what a layer is saved in or read from."""
 
+import dataclasses
 import json
 import zipfile
 from typing import NamedTuple
@@ -312,6 +313,14 @@ def missing_class():
     FlaxLayer.from_config(config)
 
 
+@dataclasses.dataclass
+class Settings:
+    command: str = ""
+
+    def __post_init__(self):
+        raise AssertionError("a file has run it")
+
+
 CONFIGS = [
     Misuse(
         "no configuration",
@@ -339,6 +348,28 @@ CONFIGS = [
         ValueError,
         "`method`",
         "'__init__'",
+    ),
+    Misuse(
+        "a method that only the file names",
+        lambda: damaged(net(), method="bare"),
+        ValueError,
+        "`method`",
+        "custom_objects={'bare': Net.bare}",
+        "`safe_mode=False`",
+    ),
+    Misuse(
+        "a configuration whose class has code that would run",
+        lambda: damaged(
+            flax_layer(Holder()),
+            module={
+                "type": "dataclass",
+                "class": f"{__name__}:Settings",
+                "fields": {},
+            },
+        ),
+        ValueError,
+        "`__post_init__`",
+        "custom_objects={'Settings': ...}",
     ),
     Misuse(
         "a seed that is text",

@@ -1,8 +1,10 @@
 """What is wrong with calls of a layer, and with its weights."""
 
+import flax.linen as nn
 import jax
 import keras
 import numpy as np
+from jax.experimental import sparse
 
 from tests.docs.misuse import (
     TOKENS,
@@ -79,6 +81,14 @@ BUILD = [
         ValueError,
         "`params/table`",
         "`inputs_spec=`",
+    ),
+    Misuse(
+        "a dense layer with 3.5 features",
+        lambda: flax_layer(nn.Dense(3.5))(X),
+        TypeError,
+        "float32[2, 4]",
+        "Dense(features=3.5)",
+        until="The model says:",
     ),
     Misuse(
         "building it again for other inputs",
@@ -165,6 +175,63 @@ CALLS = [
         lambda: net()([[1.0, 2.0, 3.0, 4.0]]),
         TypeError,
         "of type float",
+    ),
+    Misuse(
+        "lists of different lengths",
+        lambda: net()([[1.0, 2.0], [3.0]]),
+        TypeError,
+        "of type float",
+        "are padded first",
+    ),
+    Misuse(
+        "an empty dict as the input",
+        lambda: net()({}),
+        TypeError,
+        "Received: {}",
+    ),
+    Misuse(
+        "an empty list for a `JaxLayer`",
+        lambda: scale()([]),
+        TypeError,
+        "Received: []",
+    ),
+    Misuse(
+        "a masked array",
+        lambda: net()(np.ma.masked_array(X, X > 0)),
+        TypeError,
+        "`x.filled(0)`",
+        "of type MaskedArray",
+        until="Received:",
+    ),
+    Misuse(
+        "a masked array by name",
+        lambda: attention()(X, context=np.ma.masked_array(X, X > 0)),
+        TypeError,
+        "`context`",
+        "`x.filled(0)`",
+        until="Received:",
+    ),
+    Misuse(
+        "a structured array",
+        lambda: net()(np.zeros(2, [("a", "f4"), ("b", "i4")])),
+        TypeError,
+        "x.dtype.names",
+        "'a'",
+    ),
+    Misuse(
+        "a sparse array of JAX for a module that takes none",
+        lambda: flax_layer()(sparse.BCOO.fromdense(X)),
+        ValueError,
+        "float32[2, 4]",
+        "`x.todense()`",
+        until="The model says:",
+    ),
+    Misuse(
+        "text among the arrays by name",
+        lambda: attention()(X, context=np.array(["a", "b"])),
+        TypeError,
+        "`context`",
+        "'a'",
     ),
     Misuse(
         "a static argument by position",
@@ -317,6 +384,32 @@ RETURNED = [
         ValueError,
         "`call_fn`",
         "(outputs, state)",
+    ),
+    Misuse(
+        "a `call_fn` that returns text",
+        lambda: jax_layer(lambda inputs: "text")(X),
+        TypeError,
+        "arrays of numbers",
+        "'text' (of type str)",
+    ),
+    Misuse(
+        "text among the outputs",
+        lambda: jax_layer(lambda inputs: {"a": [inputs, "text"]})(X),
+        TypeError,
+        "`outputs['a'][1]`",
+    ),
+    Misuse(
+        "a `call_fn` that returns a generator",
+        lambda: jax_layer(lambda inputs: (x for x in inputs))(X),
+        TypeError,
+        "of type generator",
+        until="Received:",
+    ),
+    Misuse(
+        "a module that returns text",
+        lambda: flax_layer(nn.Dense(3), lambda module, x: "text")(X),
+        TypeError,
+        "'text' (of type str)",
     ),
     Misuse(
         "a `call_fn` that branches on values",

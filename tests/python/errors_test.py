@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from flax import nnx
+from jax.experimental import sparse
 
 from flaxlayer import FlaxLayer, JaxLayer
 
@@ -545,3 +546,104 @@ def test_an_error_of_the_constructor_is_not_hidden_in_a_config():
     config = FlaxLayer(Net(), name="probe").get_config()
     with pytest.raises(ValueError, match="^FlaxLayer 'probe': `partition"):
         FlaxLayer.from_config({**config, "partition": {"params": 1}})
+
+
+# What layers are made with.
+
+
+@pytest.mark.parametrize("built", [False, True])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("module", nn.Dense(7)),
+        ("method", "other"),
+        ("training_argument", None),
+        ("call_fn", len),
+        ("init_fn", len),
+        ("rng_impl", "rbg"),
+    ],
+)
+def test_what_a_layer_was_made_with_cannot_be_set(name, value, built):
+    layer = FlaxLayer(Net(), name="probe")
+    if built:
+        layer(X)
+    before, was = values(layer), getattr(layer, name)
+    with pytest.raises(AttributeError, match=f"'probe'.*`{name}`.*another"):
+        setattr(layer, name, value)
+    assert getattr(layer, name) == was
+    assert layer(X).shape == (2, 3)
+    if built:
+        assert_unchanged(layer, before)
+
+
+def test_errors_show_no_arguments_that_were_not_given():
+    layer = FlaxLayer(Net(), name="probe")
+    layer(X)
+    with pytest.raises(ValueError, match="'probe'") as error:
+        layer(X[:, :3])
+    assert "Arguments received by FlaxLayer.call()" in str(error.value)
+    assert "inspect._empty" not in str(error.value)
+    assert "training=False" in str(error.value)
+
+
+class Odd(Exception):
+    def __init__(self, first, second):
+        super().__init__(first, second)
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("key"), Odd(1, 2), FloatingPointError("nan")]
+)
+def test_an_error_of_another_kind_stays_what_it_is(error):
+    def call_fn(inputs):
+        raise error
+
+    layer = FlaxLayer(Net(), method=lambda m, inputs: call_fn(inputs))
+    with pytest.raises(type(error)) as raised:
+        layer(X)
+    assert raised.value is error
+
+
+def test_an_error_of_a_model_that_is_being_built_names_the_layer():
+    def method(module, inputs):
+        return inputs.no_such_attribute
+
+    inputs = keras.Input((4,))
+    for use in (
+        lambda layer: layer(X),
+        lambda layer: layer.compute_output_spec(inputs),
+    ):
+        layer = FlaxLayer(Net(), method=method, name="probe")
+        with pytest.raises(AttributeError, match="'probe'.*no_such") as error:
+            use(layer)
+        assert "module=Net()" in str(error.value)
+        assert str(error.value).count("'probe'") == 1
+
+
+def test_sparse_arrays_reach_models_that_take_them():
+    dense = np.eye(4, dtype=np.float32)
+    layer = JaxLayer(
+        lambda params, inputs: inputs @ params["w"],
+        params={"w": np.full((4, 2), 3, np.float32)},
+    )
+    outputs = layer(sparse.BCOO.fromdense(dense))
+    np.testing.assert_array_equal(outputs, np.full((4, 2), 3))
+
+
+def test_an_empty_input_beside_others_is_passed_on():
+    def method(module, extra, inputs):
+        return module(inputs) if extra == {} else None
+
+    layer = FlaxLayer(Net(), method=method)
+    assert layer({}, X).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    "result", [None, 1, 2.5, True, 1j, np.float32(1), X, {"a": (X, None)}]
+)
+def test_a_model_may_return_numbers_and_arrays(result):
+    outputs = JaxLayer(lambda inputs: result)(X)
+    for got, want in zip(
+        jax.tree.leaves(outputs), jax.tree.leaves(result), strict=True
+    ):
+        np.testing.assert_array_equal(got, want)

@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax
 import keras
 import numpy as np
+import pytest
 
 from flaxlayer import keras_compat
 
@@ -113,6 +114,24 @@ class StartAt(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         keras_compat.start_at_epoch(self.model, self.epoch)
+
+
+def test_arguments_that_were_not_given_are_left_out_of_an_error():
+    class Failing(keras.layers.Layer):
+        def call(self, inputs, *args, training=False, **kwargs):
+            raise ValueError("the problem")
+
+    with pytest.raises(ValueError, match="the problem") as error:
+        Failing()(np.ones(2))
+    assert str(error.value).count("inspect._empty") == 2
+    keras_compat.drop_missing_arguments(error.value)
+    assert "inspect._empty" not in str(error.value)
+    assert "args" not in str(error.value)
+    assert "• training=" in str(error.value)
+    for other in (ValueError(), ValueError(3), KeyError("a")):
+        before = other.args
+        keras_compat.drop_missing_arguments(other)
+        assert other.args == before
 
 
 def test_a_fit_can_be_made_to_start_later():

@@ -14,6 +14,12 @@ from typing import Any
 CALL_FN_ARGUMENTS = ("params", "state", "rng", "inputs", "training")
 INIT_FN_ARGUMENTS = ("rng", "inputs", "training")
 
+_NO_RESULT: tuple[tuple[Callable[[Any], bool], str], ...] = (
+    (inspect.iscoroutinefunction, "which returns a coroutine"),
+    (inspect.isasyncgenfunction, "which returns an asynchronous generator"),
+    (inspect.isgeneratorfunction, "which returns a generator"),
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class CallSignature:
@@ -56,7 +62,7 @@ def of_model_function(
         allowed: the argument names the contract has; `inputs` is required.
 
     Raises:
-        TypeError: `fn` is not callable.
+        TypeError: `fn` is not callable, or returns a generator or a coroutine.
         ValueError: its signature cannot be read, lacks `inputs`, or has an
             argument that is not in `allowed`.
     """
@@ -91,7 +97,7 @@ def parameters_of(
     """The parameters of a user's function.
 
     Raises:
-        TypeError: it is not callable.
+        TypeError: it is not callable, or returns a generator or a coroutine.
         ValueError: its signature cannot be read.
     """
     if not callable(fn):
@@ -99,6 +105,14 @@ def parameters_of(
             f"{layer}: `{argument}` must be a function. Received: {fn!r} (of "
             f"type {type(fn).__name__})."
         )
+    inner = inspect.unwrap(fn)
+    for is_one, what in _NO_RESULT:
+        if is_one(inner):
+            raise TypeError(
+                f"{layer}: `{argument}` must return its result. Received: "
+                f"{getattr(inner, '__qualname__', inner)}, {what}. JAX traces "
+                "plain functions: leave out `async`, return instead of `yield`."
+            )
     try:
         return inspect.signature(fn).parameters
     except (TypeError, ValueError) as error:

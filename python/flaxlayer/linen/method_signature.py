@@ -262,15 +262,31 @@ def _resolved(
                 f"{type(owner).__name__}."
             )
         return method, hasattr(method, "__self__")
-    found = getattr(type(module), method, None)
+    # Any class can be called, so `getattr` alone would find a `__call__`.
+    defined = any(method in vars(base) for base in type(module).__mro__)
+    found = getattr(type(module), method) if defined else None
     # `init`, `apply` and the like are those of every module.
     if not callable(found) or found is getattr(nn.Module, method, None):
         raise ValueError(
             f"{layer}: `method` must be the name of a method that "
             f"{type(module).__name__} defines, a function, or `None` for "
-            f"`__call__`. Received: {method!r}."
+            f"`__call__`. Received: {method!r}, of the methods "
+            f"{_methods(module)}."
         )
     return getattr(module, method), True
+
+
+def _methods(module: nn.Module) -> list[str]:
+    """The public methods that the class of a module defines, and `__call__`."""
+    found = {
+        name
+        for base in type(module).__mro__
+        if base not in nn.Module.__mro__
+        for name, value in vars(base).items()
+        if inspect.isfunction(value)
+        and (name == "__call__" or not name.startswith("_"))
+    }
+    return sorted(found - {"setup"})
 
 
 def _equal(a: nn.Module, b: nn.Module) -> bool:

@@ -389,11 +389,6 @@ def is_differentiable(spec: Any) -> bool:
     return jnp.issubdtype(spec.dtype, jnp.inexact)
 
 
-def is_numeric(value: np.ndarray | jax.Array) -> bool:
-    """Whether an array holds numbers or booleans, not text, objects, dates."""
-    return value.dtype.kind not in "OSUMm"
-
-
 def is_default(spec: Any) -> bool:
     """Whether its dtype is that of parameters nobody chose another for."""
     return spec is not None and spec.dtype == np.float32
