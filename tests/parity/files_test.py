@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import flaxlayer
+from flaxlayer import peer_files
 from tests.parity import models, peer
 
 IMAGES = np.random.RandomState(0).randn(32, 8, 8, 1).astype("float32")
@@ -152,6 +153,21 @@ def test_file_that_is_no_archive(tmp_path):
     (tmp_path / "model.keras").write_bytes(b"not a zip file")
     with pytest.raises(ValueError, match="is not a `.keras` file"):
         flaxlayer.load_model(tmp_path / "model.keras")
+
+
+def test_a_configuration_that_unpacks_to_too_much_is_not_read(
+    tmp_path, monkeypatch
+):
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("config.json", '{"a": "' + "a" * 1000 + '"}')
+    monkeypatch.setattr(peer_files, "_MAX_CONFIG_BYTES", 1000)
+    with pytest.raises(ValueError, match="it declares 1009 bytes"):
+        flaxlayer.load_model(path)
+
+
+def test_the_limit_of_a_configuration_is_beyond_any_and_below_any_memory():
+    assert 1 << 24 <= peer_files._MAX_CONFIG_BYTES <= 1 << 28
 
 
 @pytest.mark.parametrize("config", [None, "{", "[" * 100_000])
