@@ -10,6 +10,7 @@ __all__ = [
     "CallArguments",
     "FlaxLayer",
     "JaxLayer",
+    "ModelCheckpoint",
     "OrbaxBackup",
     "PendingSave",
     "__version__",
@@ -17,6 +18,7 @@ __all__ = [
     "kernels",
     "load_model",
     "load_variables",
+    "save_model",
     "save_variables",
     "tabulate",
 ]
@@ -26,9 +28,11 @@ try:
 
     from flaxlayer.calls.call_arguments import CallArguments
     from flaxlayer.checkpoints import (
+        ModelCheckpoint,
         OrbaxBackup,
         PendingSave,
         load_variables,
+        save_model,
         save_variables,
     )
     from flaxlayer.flax_layer import FlaxLayer

@@ -64,6 +64,11 @@ class OrbaxBackup(keras.callbacks.Callback):
 
         Args:
             logs: not used.
+
+        Raises:
+            NotADirectoryError: `directory` is a file.
+            ValueError: the backup cannot be read, or is one of another model
+                or optimizer; nothing has been assigned then.
         """
         self._close()  # Of a `fit` that has failed.
         model: Any = self.model

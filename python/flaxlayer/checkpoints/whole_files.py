@@ -47,12 +47,25 @@ def write(path: str, data: bytes, report: Callable[[int], None]) -> None:
             for start in range(0, len(data), _CHUNK_BYTES):
                 file.write(view[start : start + _CHUNK_BYTES])
                 report(min(start + _CHUNK_BYTES, len(data)))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        put_in_place(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        remove(temporary)
         raise
+
+
+def put_in_place(temporary: str, path: str) -> None:
+    """Gives a file that is complete its name, when it is on the disk.
+
+    Args:
+        temporary: the file, in the folder of `path`.
+        path: its name, which an old file may have.
+
+    Raises:
+        OSError: it cannot be written to the disk, or have that name.
+    """
+    with open(temporary, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
     sync_folder(path)
     sweep(path)
 
