@@ -5,6 +5,7 @@ import dataclasses
 import enum
 import functools
 import subprocess
+import sys
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import flax
@@ -139,9 +140,8 @@ def test_a_class_of_a_script_is_found_in_that_script(value, monkeypatch):
     assert "import `" not in str(e.value)  # Nobody else can import a script.
     with keras.saving.custom_object_scope({cls.__name__: cls}):
         assert decode(config).value == value
-    import __main__
-
-    monkeypatch.setattr(__main__, cls.__name__, cls, raising=False)
+    script = sys.modules["__main__"]
+    monkeypatch.setattr(script, cls.__name__, cls, raising=False)
     assert decode(config).value == value
 
 
