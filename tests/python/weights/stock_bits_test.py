@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from flaxlayer import FlaxLayer, JaxLayer
 
 # More by hand: FLAXLAYER_EXAMPLES=5000.
-EXAMPLES = int(os.environ.get("FLAXLAYER_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("FLAXLAYER_EXAMPLES", "20"))
 POLICIES = ["native", "reference"]
 # One matrix, so that most programs are compiled once.
 SHAPE = (16, 16)
