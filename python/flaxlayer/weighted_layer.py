@@ -198,6 +198,7 @@ class WeightedLayer(keras.layers.Layer):
             kernels = dispatch.choose_all(dispatch.resolve(self.kernels))
         except RuntimeError as error:
             raise RuntimeError(f"{self._described}: {error}") from error
+        dispatch.log_choice(self._described, kernels)
         keys = self._key_form(kernels)
         return kernels, keys.stock() if self._takes_stock_keys_only else keys
 

@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 
 from flaxlayer import jax_compat
-from flaxlayer.ops import native
+from flaxlayer.ops import log, native
 
 Policy = Literal["auto", "native", "reference"]
 Kernel = Literal["native", "reference"]
@@ -218,6 +218,24 @@ def choose(op: str, policy: Policy) -> Choice:
 def choose_all(policy: Policy) -> Kernels:
     """The choice for every operation; see `choose`."""
     return Kernels(*(choose(op, policy) for op in Kernels._fields))
+
+
+def log_choice(layer: str, chosen: Kernels) -> None:
+    """Logs at verbosity 1, once, the kernels that a layer uses and why.
+
+    Args:
+        layer: What the layer is called in messages.
+        chosen: What `choose_all` returned.
+    """
+
+    def line() -> str:
+        ops = "; ".join(
+            f"{op} {choice.kernel} ({choice.reason})"
+            for op, choice in chosen._asdict().items()
+        )
+        return f"{layer} uses these kernels: {ops}."
+
+    log.once(line)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,7 @@ from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import ad, batching, mlir, xla
 
 from flaxlayer import jax_compat
+from flaxlayer.ops import log
 
 
 def define(
@@ -101,13 +102,19 @@ def define(
                 target, operand_output_aliases=dict(aliased)
             )
             return rule(ctx, *operands, **attributes(**static))
+        op = target.removeprefix("flaxlayer_")
         if required:
-            op = target.removeprefix("flaxlayer_")
             raise RuntimeError(
                 'kernels="native" was asked for, but the native kernel of '
                 f'{op} cannot be used here: {obstacle}. Use "auto" or '
                 '"reference".'
             )
+        log.once(
+            lambda: (
+                f"A program uses the reference for {op} in place of the native "
+                f"kernel: {obstacle}."
+            )
+        )
         rule = mlir.lower_fun(
             functools.partial(reference, **static),
             multiple_results=multiple_results,
