@@ -381,7 +381,9 @@ def test_another_error_of_a_trace_is_the_one_to_see():
         def __call__(self, x, train=False):
             return x if x.sum() > 0 else -x
 
-    with pytest.raises(TypeError, match="'probe'.*boolean conversion of traced"):
+    with pytest.raises(
+        TypeError, match="'probe'.*boolean conversion of traced"
+    ):
         FlaxLayer(Branching(), name="probe")(X)
 
 
