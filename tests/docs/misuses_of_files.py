@@ -187,6 +187,22 @@ VARIABLES = [
         layer=False,
     ),
     Misuse(
+        "`save_variables` without a path",
+        lambda: flaxlayer.save_variables(net(), None),
+        TypeError,
+        "expected a path",
+        "None",
+    ),
+    Misuse(
+        "`load_variables` from a file of another format",
+        lambda: flaxlayer.load_variables(
+            net(), in_folder("net.msgpack", b"\x89HDF\r\n")
+        ),
+        ValueError,
+        "net.msgpack",
+        "HDF5",
+    ),
+    Misuse(
         "`load_variables` from a file that is not there",
         lambda: flaxlayer.load_variables(net(), "missing.msgpack"),
         FileNotFoundError,

@@ -52,8 +52,8 @@ def load_variables(
             `{r"(.*)": r"params/\1"}`.
 
     Raises:
-        TypeError: `layer` is neither of these layers, or `rename` is no dict
-            of strings.
+        TypeError: `layer` is neither of these layers, `path` is no path, or
+            `rename` is no dict of strings.
         ValueError: the layer was never built; the file is no such file, or is
             damaged; two paths are renamed to one, or a pattern decides of
             none; paths are missing or unexpected; a shape is another one; or a
@@ -64,8 +64,8 @@ def load_variables(
         FileNotFoundError: there is nothing at `path`.
         ImportError: safetensors is not installed.
     """
-    source = os.path.abspath(os.fspath(path))
     variables = weights_of(layer, "load into")
+    source = formats.absolute(path, layer._described)
     if not os.path.exists(source):
         raise FileNotFoundError(
             f"{layer._described}: there is nothing at {source!r}."
@@ -90,7 +90,9 @@ def _load_file(
     rename: Mapping[str, str] | None,
 ) -> None:
     if not os.path.isfile(source):
-        raise ValueError("expected a file, received a directory")
+        # A pipe would be waited for.
+        received = "a directory" if os.path.isdir(source) else "a special file"
+        raise ValueError(f"expected a file, received {received}")
     size = os.path.getsize(source)
     items = sum(int(np.prod(v.shape)) for v in variables.values())
     if size > _MAX_ITEM_BYTES * items + _MAX_NAMES_BYTES:

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import flax
 import numpy as np
 
-from flaxlayer.checkpoints import nested
+from flaxlayer.checkpoints import formats, nested
 from flaxlayer.weights.variable_tree import Path
 
 
@@ -38,7 +38,13 @@ def decode(data: bytes) -> list[tuple[Path, object]]:
     except Exception as error:
         # msgpack, NumPy and Flax raise a dozen kinds on bytes that are not
         # theirs: of types, keys, lengths, recursion, even assertions.
+        if other := formats.recognised(data):
+            problem = f"it is {other}"
+        elif type(error).__name__ in ("RecursionError", "StackError"):
+            # The second is of msgpack, which only Flax depends on.
+            problem = "it holds dicts or lists in each other, too deep to read"
+        else:
+            problem = f"{type(error).__name__}: {error!s:.300}"
         raise ValueError(
-            "expected a file of `flax.serialization`: "
-            f"{type(error).__name__}: {error!s:.300}"
+            f"expected a file of `flax.serialization`: {problem}"
         ) from error

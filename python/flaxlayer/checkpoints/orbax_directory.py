@@ -41,6 +41,8 @@ class OrbaxDirectory:
         try:
             with _checkpointer() as checkpointer:
                 described: Any = checkpointer.metadata(self._item)
+                if described.item_metadata is None:
+                    raise FileNotFoundError("its arrays are not there")
                 tree = described.item_metadata.tree
                 leaves, self._treedef = jax.tree_util.tree_flatten_with_path(
                     tree

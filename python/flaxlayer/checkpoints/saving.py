@@ -64,7 +64,7 @@ def save_variables(
         was written.
 
     Raises:
-        TypeError: `layer` is neither of these layers.
+        TypeError: `layer` is neither of these layers, or `path` is no path.
         ValueError: it was never built, or the format has no form for one of
             its weights.
         FileExistsError: `path` is there, and `overwrite` is not set or would
@@ -73,11 +73,9 @@ def save_variables(
         ImportError: safetensors is not installed.
         OSError: it cannot be written.
     """
-    target = os.path.abspath(os.fspath(path))
-    values = {
-        name: variable.value
-        for name, variable in weights_of(layer, "save").items()
-    }
+    variables = weights_of(layer, "save")
+    target = formats.absolute(path, layer._described)
+    values = {name: variable.value for name, variable in variables.items()}
     if os.path.lexists(target) and not overwrite:
         raise FileExistsError(
             f"{layer._described}: {target!r} is there already. Pass "

@@ -34,6 +34,8 @@ def leaf_of(path: Path, value: Any) -> Leaf:
     """
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if shape is None or dtype is None:
+        if not jax.tree_util.all_leaves([value]):
+            return Leaf(path, None, value)  # None, and containers.
         (leaf,), _ = variable_tree.describe_leaves([value])
         return Leaf(path, leaf.spec, leaf.value)
     if not (jnp.issubdtype(dtype, jnp.number) or dtype == np.bool_):
