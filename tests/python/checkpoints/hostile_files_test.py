@@ -9,6 +9,7 @@ import flax
 import flax.linen as nn
 import msgpack
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import safetensors.numpy
 
@@ -239,6 +240,17 @@ def test_a_directory_with_a_damaged_description_is_refused(
     load_variables(layer, directory, rename=rename)
     edit_metadata(directory, edit)
     refused(layer, directory, UNREADABLE, rename=rename)
+
+
+@pytest.mark.parametrize("step", ["..", "."])
+def test_a_directory_that_names_what_is_outside_of_it_is_refused(
+    layer, tmp_path, step
+):
+    # A database takes any name; folders would not.
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "w", {"params": {step: np.ones(3)}})
+    problem = f"names `params/{step}`, which is no path in it"
+    refused(layer, tmp_path / "w", problem)
 
 
 def files_of(directory):
