@@ -121,7 +121,12 @@ class _CallRecorder:
             parameters = {**parameters, "inline": _not_inlined()}
         results = self._trace.process_primitive(primitive, operands, parameters)
         if _is_known_integer(primitive, operands, parameters, results):
-            with jax.ensure_compile_time_eval():
+            # There is no current trace here, and newer versions evaluate by way
+            # of the one there is.
+            with (
+                _traces().set_current_trace(self._trace),
+                jax.ensure_compile_time_eval(),
+            ):
                 return primitive.bind(*operands, **parameters)
         return results
 

@@ -222,7 +222,7 @@ def test_calls_are_traced_as_one_equation_each():
     def function(x):
         return jnp.exp(jax.lax.neg(inlined(x)))
 
-    assert called(jax.make_jaxpr(function)(X)) == [None] * 4
+    # Up to some version JAX itself inlines: four equations without calls.
     assert called(jax_compat.trace_of_calls(function, X)) == [2, None, 1]
 
 
