@@ -9,6 +9,11 @@ import pytest
 
 from flaxlayer import FlaxLayer, JaxLayer
 
+# Keras 3.15 with JAX 0.12, whenever it traces a model for 64-bit data.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:Explicitly requested dtype .* in ShapeDtypeStruct:UserWarning"
+)
+
 IDS = np.array([[0, 1, 2, 3], [1, 299, 258, 7]])  # bfloat16 has no 299.
 DTYPES = ("int32", "int64", "uint16")
 

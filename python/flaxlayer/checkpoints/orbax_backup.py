@@ -7,8 +7,7 @@ from typing import Any
 import keras
 
 from flaxlayer import keras_compat
-from flaxlayer.checkpoints import nested, optimizer_identity
-from flaxlayer.checkpoints.orbax_directory import OrbaxDirectory
+from flaxlayer.checkpoints import optimizer_identity, orbax_directory
 from flaxlayer.weights.variable_tree import Path, StructureMismatch
 
 _OPTIMIZER = "optimizer"
@@ -112,9 +111,7 @@ class OrbaxBackup(keras.callbacks.Callback):
         self._manager.save(
             epoch + 1,
             args=orbax.checkpoint.args.Composite(
-                variables=orbax.checkpoint.args.StandardSave(
-                    nested.nest(values)
-                ),
+                variables=orbax_directory.save_args(values),
                 optimizer=orbax.checkpoint.args.JsonSave(
                     self._optimizer_identity()
                 ),
@@ -195,7 +192,9 @@ class OrbaxBackup(keras.callbacks.Callback):
                 "run."
             )
         try:
-            backup = OrbaxDirectory(os.path.join(self.directory, str(epoch)))
+            backup = orbax_directory.OrbaxDirectory(
+                os.path.join(self.directory, str(epoch))
+            )
             backup.load_into(variables, {path: path for path in backup.specs})
         except StructureMismatch as error:
             raise ValueError(

@@ -3,10 +3,16 @@
 Written as `orbax.checkpoint.StandardCheckpointer` writes a pytree, one file or
 more for each array and each host, see
 https://orbax.readthedocs.io/en/latest/guides/checkpoint/checkpoint_format.html.
+Of its own it notices no changed number; the custom metadata of the pytree hold
+checksums.
 """
 
 import contextlib
+import gc
+import logging
 import os
+import pathlib
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -14,7 +20,7 @@ import jax
 import keras
 import numpy as np
 
-from flaxlayer.checkpoints import nested, whole_files
+from flaxlayer.checkpoints import checksums, nested, whole_files
 from flaxlayer.weights import assignment
 from flaxlayer.weights.variable_tree import Leaf, Path, joined, path_of
 
@@ -39,14 +45,12 @@ class OrbaxDirectory:
     def __init__(self, path: str):
         self._item = _item(path)
         try:
-            with _checkpointer() as checkpointer:
-                described: Any = checkpointer.metadata(self._item)
-                if described.item_metadata is None:
-                    raise FileNotFoundError("its arrays are not there")
-                tree = described.item_metadata.tree
-                leaves, self._treedef = jax.tree_util.tree_flatten_with_path(
-                    tree
-                )
+            described = _described(self._item)
+            custom = described.custom_metadata or {}
+            self._checksums = custom.get(checksums.NAME)
+            leaves, self._treedef = jax.tree_util.tree_flatten_with_path(
+                described.tree
+            )
             specs = {
                 path_of(keys): jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
                 for keys, leaf in leaves
@@ -80,7 +84,7 @@ class OrbaxDirectory:
         Raises:
             StructureMismatch: as `assignment.assign` says.
             ValueError: the arrays cannot be read, or do not have the shapes
-                that the directory declares.
+                or checksums that the directory declares.
         """
         # Compared before anything of the size that it declares is read.
         assignment.check(
@@ -93,22 +97,21 @@ class OrbaxDirectory:
             for spec, x in zip(self.specs.values(), current, strict=True)
         )
         try:
-            with _checkpointer() as checkpointer:
+            with _one_error(), _checkpointer() as checkpointer:
                 restored = checkpointer.restore(self._item, target)
         except Exception as error:
             raise _unreadable(error) from error
+        values = self._treedef.flatten_up_to(restored)
+        checksums.check(
+            self._checksums, dict(zip(self.specs, values, strict=True))
+        )
         leaves = [
             # Orbax commits to devices, and weights that were on none in
             # particular shall stay so.
             assignment.leaf_of(
                 names[path], value if x.committed else np.asarray(value)
             )
-            for path, value, x in zip(
-                self.specs,
-                self._treedef.flatten_up_to(restored),
-                current,
-                strict=True,
-            )
+            for path, value, x in zip(self.specs, values, current, strict=True)
         ]
         assignment.assign(variables, leaves)
 
@@ -142,7 +145,6 @@ def start_saving(
             several processes at once.
         FileExistsError: what is to be replaced is no directory of Orbax.
     """
-    tree = nested.nest(arrays)
     # Orbax would find out when it has begun to write.
     if not arrays:
         raise ValueError("it has no weights, and Orbax writes no empty tree")
@@ -151,12 +153,13 @@ def start_saving(
         raise ValueError(
             f"Orbax writes no arrays without elements, as those at {empty}"
         )
+    args = save_args(arrays)
     if overwrite and os.path.lexists(path):
         _check_replaceable(path)
     # Several processes write one directory, which has to have one name.
     alone = jax.process_count() == 1
     target = whole_files.beside(path) if alone else path
-    checkpointer = _checkpointer()
+    checkpointer = _writer()
 
     def finish() -> None:
         with _whole_or_gone(target, path, checkpointer):
@@ -166,8 +169,22 @@ def start_saving(
         checkpointer.close()
 
     with _whole_or_gone(target, path, checkpointer):
-        checkpointer.save(target, tree)
+        checkpointer.save(target, args=args)
     return finish
+
+
+def save_args(arrays: Mapping[Path, jax.Array]) -> Any:
+    """What tells Orbax to write arrays as one pytree, with their checksums.
+
+    Raises:
+        ValueError: two paths cannot be in one nested dict.
+    """
+    import orbax.checkpoint
+
+    custom: Any = {checksums.NAME: checksums.of_arrays(arrays)}
+    return orbax.checkpoint.args.StandardSave(
+        nested.nest(arrays), custom_metadata=custom
+    )
 
 
 @contextlib.contextmanager
@@ -256,11 +273,56 @@ def _item(path: str) -> str:
     return items[0]
 
 
-def _unreadable(error: Exception) -> ValueError:
+def _unreadable(error: BaseException) -> ValueError:
+    # What tensorstore says, which Orbax tells in words of its own.
+    while error.__cause__ is not None:
+        error = error.__cause__
+    problem = str(error).partition(" [tensorstore_spec=")[0]
+    if problem.startswith("NOT_FOUND"):
+        problem = f"arrays are not there: {problem}"
     return ValueError(
         "expected a readable directory of Orbax: "
-        f"{type(error).__name__}: {error!s:.500}"
+        f"{type(error).__name__}: {problem:.500}"
     )
+
+
+@contextlib.contextmanager
+def _one_error() -> Iterator[None]:
+    """Lets Orbax raise what is wrong with one array, and say no more.
+
+    It reads arrays side by side; asyncio logs the errors of all others, with
+    their specifications, hundreds of lines each, when they are collected.
+    """
+
+    def kept(record: logging.LogRecord) -> bool:
+        return "never retrieved" not in record.msg or "orbax" not in record.msg
+
+    logger = logging.getLogger("asyncio")
+    logger.addFilter(kept)
+    try:
+        yield
+    except BaseException as error:
+        # Their frames hold the tasks of the others.
+        caused: BaseException | None = error
+        while caused is not None:
+            traceback.clear_frames(caused.__traceback__)
+            caused = caused.__cause__
+        gc.collect()
+        raise
+    finally:
+        logger.removeFilter(kept)
+
+
+def _described(item: str) -> Any:
+    """What the directory of a pytree says of it.
+
+    The handler is asked, and no checkpointer, which warns where it finds no
+    metadata of a whole step, as in a part of one.
+    """
+    import orbax.checkpoint
+
+    handler: Any = orbax.checkpoint.StandardCheckpointHandler()
+    return handler.metadata(pathlib.Path(item))
 
 
 def _checkpointer() -> Any:
@@ -268,3 +330,12 @@ def _checkpointer() -> Any:
     import orbax.checkpoint
 
     return orbax.checkpoint.StandardCheckpointer()
+
+
+def _writer() -> Any:
+    import orbax.checkpoint
+
+    # A StandardCheckpointer takes no metadata for the pytree itself.
+    return orbax.checkpoint.AsyncCheckpointer(
+        orbax.checkpoint.StandardCheckpointHandler()
+    )

@@ -2,15 +2,19 @@
 
 The format is described in https://github.com/huggingface/safetensors: a JSON
 header of names, dtypes, shapes and offsets, and the arrays. Names here are the
-steps of a path with dots between them, `params.Dense_0.kernel`.
+steps of a path with dots between them, `params.Dense_0.kernel`. Of its own the
+format notices no changed number; the metadata in the header, which is text by
+name, hold checksums as JSON.
 """
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 
+from flaxlayer.checkpoints import checksums
 from flaxlayer.weights import weight_files
 from flaxlayer.weights.variable_tree import Path, joined
 
@@ -56,7 +60,8 @@ def encode(arrays: Mapping[Path, np.ndarray]) -> bytes:
                 # It takes the memory of an array as it is.
                 weight_files.store_key(path): np.require(array, None, "C")
                 for path, array in arrays.items()
-            }
+            },
+            metadata={checksums.NAME: json.dumps(checksums.of_arrays(arrays))},
         )
     except package.SafetensorError as error:  # A dtype, in older versions.
         raise ValueError(f"safetensors cannot write it: {error}") from error
@@ -67,8 +72,8 @@ def decode(data: bytes) -> list[tuple[Path, object]]:
 
     Raises:
         ImportError: the package safetensors is not installed.
-        ValueError: it is no such file, or an array has a dtype that NumPy
-            has no form for.
+        ValueError: it is no such file, an array has a dtype that NumPy has no
+            form for, or another checksum than the file says.
     """
     package = _package()
     try:
@@ -78,10 +83,25 @@ def decode(data: bytes) -> list[tuple[Path, object]]:
         raise ValueError(
             f"expected a safetensors file: {error!s:.300}"
         ) from error
-    return [
+    arrays: list[tuple[Path, object]] = [
         (weight_files.path_of_key(name), _array(name, tensor))
         for name, tensor in tensors
     ]
+    checksums.check(_stored_checksums(data), dict(arrays))
+    return arrays
+
+
+def _stored_checksums(data: bytes) -> object:
+    # The package's reader of bytes leaves the metadata out. The header has been
+    # read by it: its length is in the first eight bytes.
+    end = 8 + int.from_bytes(data[:8], "little")
+    stored = json.loads(data[8:end]).get("__metadata__", {}).get(checksums.NAME)
+    try:
+        return stored if stored is None else json.loads(stored)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(
+            f"it is damaged: its checksums cannot be read: {error!s:.200}"
+        ) from error
 
 
 def _array(name: str, tensor: Mapping[str, Any]) -> np.ndarray:

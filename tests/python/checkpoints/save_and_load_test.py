@@ -363,7 +363,7 @@ def test_an_interrupted_save_leaves_the_old_directory(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(
-        ocp.StandardCheckpointer, "wait_until_finished", interrupted
+        ocp.AsyncCheckpointer, "wait_until_finished", interrupted
     )
     with pytest.raises(KeyboardInterrupt):
         save_variables(built(2), path, overwrite=True)
@@ -382,13 +382,13 @@ def test_a_directory_that_cannot_be_written_leaves_nothing(
     if overwrite:
         save_variables(built(1), path)
 
-    def full(self, target=None, *args):
+    def full(self, target=None, *args, **kwargs):
         # What tensorstore says of a full disk; Orbax has written by then.
         if target is not None:
             os.mkdir(f"{target}.orbax-checkpoint-tmp")
         raise ValueError("RESOURCE_EXHAUSTED: Error writing")
 
-    monkeypatch.setattr(ocp.StandardCheckpointer, step, full)
+    monkeypatch.setattr(ocp.AsyncCheckpointer, step, full)
     with pytest.raises(OSError, match=f"{path}.*RESOURCE_EXHAUSTED"):
         save_variables(built(2), path, overwrite=overwrite)
     monkeypatch.undo()

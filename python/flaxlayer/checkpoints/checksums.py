@@ -1,0 +1,72 @@
+"""Checksums of arrays, for formats that do not notice a changed bit.
+
+They go where a format has room for what others pass over, so that these read
+the same files, and files without any are read here. Each is the CRC-32 of
+zlib, of ISO 3309, in eight hexadecimal digits: of the dtype and shape as text
+and of the numbers in C order.
+"""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from flaxlayer.weights import weight_files
+from flaxlayer.weights.variable_tree import Path, joined
+
+# What they are called in a file.
+NAME = "flaxlayer.crc32"
+
+
+def of_arrays(arrays: Mapping[Path, Any]) -> dict[str, str]:
+    """The checksum of each array, by the name `store_key` gives it.
+
+    Args:
+        arrays: of NumPy or JAX. Those that other processes hold a part of have
+            no checksum.
+    """
+    return {
+        weight_files.store_key(path): _checksum(array)
+        for path, array in arrays.items()
+        if getattr(array, "is_fully_addressable", True)
+    }
+
+
+def check(stored: object, arrays: Mapping[Path, Any]) -> None:
+    """Compares arrays that were read with the checksums in their file.
+
+    Args:
+        stored: what the file has under `NAME`; None for nothing.
+        arrays: as `of_arrays` takes them. Those without a stored checksum are
+            not compared.
+
+    Raises:
+        ValueError: it is no dict of checksums, or some of them differ.
+    """
+    if stored is None:
+        return
+    if not isinstance(stored, Mapping):
+        raise ValueError(
+            f"expected checksums by name under `{NAME}`, received "
+            f"{stored!r:.200}"
+        )
+    damaged = [
+        joined(path)
+        for path, array in arrays.items()
+        if (name := weight_files.store_key(path)) in stored
+        and of_arrays({path: array}).get(name, stored[name]) != stored[name]
+    ]
+    if damaged:
+        raise ValueError(
+            f"it is damaged: the numbers of {damaged} are not those that were "
+            "written, by their checksums"
+        )
+
+
+def _checksum(array: Any) -> str:
+    array = np.asarray(array)
+    described = f"{array.dtype.name}{list(array.shape)}".encode()
+    # Dtypes of ml_dtypes have no buffers of their own.
+    numbers = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+    return f"{zlib.crc32(numbers, zlib.crc32(described)):08x}"
