@@ -155,7 +155,7 @@ NATIVE = (Dropout(), KeyInState(), KeyData(), Lifted())
 # Not the model's own keys, or the layer's in a form that only JAX's have; with
 # what JAX says where it gets the layer's.
 STOCK = {
-    IndexesWords(): (IndexError, "Too many indices: array is 0-dimensional"),
+    IndexesWords(): (IndexError, "Too many indices: "),
     WrapsWords(): (TypeError, "invalid PRNG key data"),
     Poisson(): (NotImplementedError, "not flfryn"),
     MixesKeys(): (ValueError, "key<flfryn> is not a valid dtype"),
