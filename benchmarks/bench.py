@@ -12,15 +12,23 @@ import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from absl import app
+from absl.flags import argparse_flags
+
 from benchmarks import kernels, layers, models, report, threads, train
 
 _RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 _FIGURE = _RESULTS.parents[1] / "docs" / "performance.svg"
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the subcommand; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    """What a command line says, with the flags of absl among the options.
+
+    Args:
+        argv: the program and its arguments.
+    """
+    # The parser of absl for programs with commands.
+    parser = argparse_flags.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--plot",
         action="store_true",
@@ -32,12 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     _add_train(commands)
     _add_kernels(commands)
     _add_hidden(commands)
-    arguments = parser.parse_args(argv)
+    arguments = parser.parse_args(argv[1:])
     if arguments.plot == (arguments.command is not None):
         parser.error("either a command or --plot is needed")
-    if arguments.plot:
-        return _plot()
-    return arguments.run(arguments)
+    return arguments
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Runs the command; returns the exit status."""
+    return _plot() if arguments.plot else arguments.run(arguments)
 
 
 def _add_layers(commands: Any) -> None:
@@ -227,4 +238,4 @@ def _words(arguments: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app.run(main, flags_parser=parse)

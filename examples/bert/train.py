@@ -9,36 +9,35 @@ import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # Read by the import of keras.
 
-import argparse
 import pathlib
-import subprocess
-import sys
 import time
+from collections.abc import Sequence
 
 import keras
 import numpy as np
 import text
+from absl import app, flags
 from model import BertClassifier
 
 import flaxlayer
+from flaxlayer.demo import reload
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _GOAL = 0.8
 _BATCH = 64
 
+_OUT = flags.DEFINE_string("out", str(_HERE / "out"), "Where the files go.")
+_EPOCHS = flags.DEFINE_integer(
+    "epochs", 6, "Epochs of training.", lower_bound=1
+)
 
-def main() -> int:
+
+def main(argv: Sequence[str]) -> int:
     """Returns 0 if the model is good enough and survives saving."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=_HERE / "out",
-        help="where the files go (default: %(default)s)",
-    )
-    parser.add_argument("--epochs", type=int, default=6)
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    if argv[1:]:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    out = pathlib.Path(_OUT.value)
+    out.mkdir(parents=True, exist_ok=True)
 
     keras.utils.set_random_seed(0)
     corpus = text.load()
@@ -50,7 +49,7 @@ def main() -> int:
     tokens = keras.Input((None,), dtype="int32")  # Texts of any length.
     mask = keras.ops.not_equal(tokens, text.PADDING)
     model = keras.Model(tokens, layer(tokens, mask=mask))
-    steps = arguments.epochs * -(-len(corpus.train.tokens) // _BATCH)
+    steps = _EPOCHS.value * -(-len(corpus.train.tokens) // _BATCH)
     model.compile(
         optimizer=keras.optimizers.AdamW(
             keras.optimizers.schedules.CosineDecay(
@@ -66,7 +65,7 @@ def main() -> int:
     model.fit(
         *corpus.train,
         batch_size=_BATCH,
-        epochs=arguments.epochs,
+        epochs=_EPOCHS.value,
         validation_data=corpus.test,
         verbose=2,
     )
@@ -78,7 +77,7 @@ def main() -> int:
     print(
         f"\ntest accuracy {accuracy:.4f} ({len(labels)} lines; the most "
         f"frequent language has {np.bincount(labels).max() / len(labels):.4f}) "
-        f"after {arguments.epochs} epochs in {seconds:.1f} s"
+        f"after {_EPOCHS.value} epochs in {seconds:.1f} s"
     )
     # A text is the same whatever it is padded to.
     used = int((test != text.PADDING).sum(axis=1).max())
@@ -89,12 +88,8 @@ def main() -> int:
         f"to {difference:.1e}"
     )
 
-    model.save(arguments.out / "model.keras")
-    np.savez(arguments.out / "predictions.npz", inputs=test, outputs=logits)
-    reloaded = subprocess.run(
-        [sys.executable, "-m", "flaxlayer.demo.reload", "model"]
-        + [arguments.out, _HERE],
-        check=False,
+    survives = reload.survives(
+        model, test, logits, out=out, module="model", folder=_HERE
     )
 
     if accuracy < _GOAL:
@@ -103,11 +98,11 @@ def main() -> int:
     if difference > 1e-3:
         print("\nFAILED: the padding changes what the model says")
         return 1
-    if reloaded.returncode:
+    if not survives:
         print("\nFAILED: the reloaded model is not the saved one")
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app.run(main)

@@ -9,19 +9,19 @@ import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # Read by the import of keras.
 
-import argparse
 import pathlib
-import subprocess
-import sys
 import time
+from collections.abc import Sequence
 
 import generation
 import jax.numpy as jnp
 import keras
 import numpy as np
+from absl import app, flags
 from model import Decoder
 
 import flaxlayer
+from flaxlayer.demo import reload
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _LENGTH = 64  # Of the texts in training, in characters.
@@ -29,19 +29,18 @@ _STRIDE = 8  # From one to the next.
 _BATCH = 32
 _PROMPT = "Shall I compare thee to "
 
+_OUT = flags.DEFINE_string("out", str(_HERE / "out"), "Where the files go.")
+_EPOCHS = flags.DEFINE_integer(
+    "epochs", 20, "Epochs of training.", lower_bound=1
+)
 
-def main() -> int:
+
+def main(argv: Sequence[str]) -> int:
     """Returns 0 if the model is good enough and survives saving."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=_HERE / "out",
-        help="where the files go (default: %(default)s)",
-    )
-    parser.add_argument("--epochs", type=int, default=20)
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    if argv[1:]:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    out = pathlib.Path(_OUT.value)
+    out.mkdir(parents=True, exist_ok=True)
 
     keras.utils.set_random_seed(0)
     poems = (_HERE / "sonnets.txt").read_text(encoding="utf-8")
@@ -69,7 +68,7 @@ def main() -> int:
     model.fit(
         *_texts(train),
         batch_size=_BATCH,
-        epochs=arguments.epochs,
+        epochs=_EPOCHS.value,
         validation_data=_texts(test),
         verbose=2,
     )
@@ -80,17 +79,13 @@ def main() -> int:
     pairs = _bits_of_pairs(train, test, len(characters))
     print(
         f"\n{bits:.2f} bits for each character of the last sonnet, after "
-        f"{arguments.epochs} epochs in {seconds:.1f} s; with the frequencies "
+        f"{_EPOCHS.value} epochs in {seconds:.1f} s; with the frequencies "
         f"of pairs {pairs:.2f}"
     )
     alike = _write(layer, characters)
 
-    model.save(arguments.out / "model.keras")
-    np.savez(arguments.out / "predictions.npz", inputs=inputs, outputs=outputs)
-    reloaded = subprocess.run(
-        [sys.executable, "-m", "flaxlayer.demo.reload", "model"]
-        + [arguments.out, _HERE],
-        check=False,
+    survives = reload.survives(
+        model, inputs, outputs, out=out, module="model", folder=_HERE
     )
 
     if bits > pairs:
@@ -99,7 +94,7 @@ def main() -> int:
     if not alike:
         print("\nFAILED: with the cache the model writes something else")
         return 1
-    if reloaded.returncode:
+    if not survives:
         print("\nFAILED: the reloaded model is not the saved one")
         return 1
     return 0
@@ -154,4 +149,4 @@ def _bits_of_pairs(train: np.ndarray, test: np.ndarray, size: int) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app.run(main)

@@ -10,53 +10,46 @@ import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # Read by the import of keras.
 
-import argparse
 import pathlib
-import subprocess
-import sys
 import time
+from collections.abc import Sequence
 
 import keras
 import numpy as np
+from absl import app, flags
 from model import MoEClassifier
 from sklearn import datasets, model_selection
 
 import flaxlayer
+from flaxlayer.demo import reload
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _GOAL = 0.95
 _BALANCE = 0.01  # The weight of the loss.
 _BATCH = 64
 
+_OUT = flags.DEFINE_string("out", str(_HERE / "out"), "Where the files go.")
+_EPOCHS = flags.DEFINE_integer(
+    "epochs", 30, "Epochs of training.", lower_bound=1
+)
 
-def main() -> int:
+
+def main(argv: Sequence[str]) -> int:
     """Returns 0 if the loss spreads the load and the model survives saving."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=_HERE / "out",
-        help="where the files go (default: %(default)s)",
-    )
-    parser.add_argument("--epochs", type=int, default=30)
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    if argv[1:]:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    out = pathlib.Path(_OUT.value)
+    out.mkdir(parents=True, exist_ok=True)
 
     data = _digits()
     _, test_images, _, test_labels = data
-    _, unbalanced = _trained(0.0, data, arguments.epochs)
-    model, balanced = _trained(_BALANCE, data, arguments.epochs)
+    _, unbalanced = _trained(0.0, data, _EPOCHS.value)
+    model, balanced = _trained(_BALANCE, data, _EPOCHS.value)
     logits = model.predict(test_images, verbose=0)
     accuracy = float(np.mean(logits.argmax(axis=1) == test_labels))
 
-    model.save(arguments.out / "model.keras")
-    np.savez(
-        arguments.out / "predictions.npz", inputs=test_images, outputs=logits
-    )
-    reloaded = subprocess.run(
-        [sys.executable, "-m", "flaxlayer.demo.reload", "model"]
-        + [arguments.out, _HERE],
-        check=False,
+    survives = reload.survives(
+        model, test_images, logits, out=out, module="model", folder=_HERE
     )
 
     if accuracy < _GOAL:
@@ -65,7 +58,7 @@ def main() -> int:
     if balanced < unbalanced + 1:
         print("\nFAILED: the loss did not bring at least one expert into use")
         return 1
-    if reloaded.returncode:
+    if not survives:
         print("\nFAILED: the reloaded model is not the saved one")
         return 1
     return 0
@@ -130,4 +123,4 @@ def _digits() -> tuple[np.ndarray, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app.run(main)

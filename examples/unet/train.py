@@ -8,19 +8,19 @@ import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # Read by the import of keras.
 
-import argparse
 import pathlib
-import subprocess
-import sys
 import time
+from collections.abc import Sequence
 
 import keras
 import numpy as np
+from absl import app, flags
 from model import UNet
 from scipy import ndimage
 from sklearn import datasets, model_selection
 
 import flaxlayer
+from flaxlayer.demo import reload
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _SIGMA = 0.4  # Of the noise; pixels are in [0, 1].
@@ -28,19 +28,18 @@ _COPIES = 4  # Of each image for training, with other noise.
 _BATCH = 64
 _GOAL = 3.0  # dB better than the filter.
 
+_OUT = flags.DEFINE_string("out", str(_HERE / "out"), "Where the files go.")
+_EPOCHS = flags.DEFINE_integer(
+    "epochs", 10, "Epochs of training.", lower_bound=1
+)
 
-def main() -> int:
+
+def main(argv: Sequence[str]) -> int:
     """Returns 0 if the model is good enough and survives saving."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=_HERE / "out",
-        help="where the files go (default: %(default)s)",
-    )
-    parser.add_argument("--epochs", type=int, default=10)
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    if argv[1:]:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    out = pathlib.Path(_OUT.value)
+    out.mkdir(parents=True, exist_ok=True)
 
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
@@ -65,7 +64,7 @@ def main() -> int:
         train_noisy,
         train_clean,
         batch_size=_BATCH,
-        epochs=arguments.epochs,
+        epochs=_EPOCHS.value,
         validation_data=(test_noisy, test_clean),
         verbose=2,
     )
@@ -77,24 +76,18 @@ def main() -> int:
     print(f"  with noise       {_psnr(test_noisy, test_clean):.2f} dB")
     print(f"  Gaussian filter  {filtered:.2f} dB (width {width}, the best)")
     print(
-        f"  U-Net            {reached:.2f} dB after {arguments.epochs} epochs "
+        f"  U-Net            {reached:.2f} dB after {_EPOCHS.value} epochs "
         f"in {seconds:.1f} s"
     )
 
-    model.save(arguments.out / "model.keras")
-    np.savez(
-        arguments.out / "predictions.npz", inputs=test_noisy, outputs=denoised
-    )
-    reloaded = subprocess.run(
-        [sys.executable, "-m", "flaxlayer.demo.reload", "model"]
-        + [arguments.out, _HERE],
-        check=False,
+    survives = reload.survives(
+        model, test_noisy, denoised, out=out, module="model", folder=_HERE
     )
 
     if reached < filtered + _GOAL:
         print(f"\nFAILED: the U-Net is not {_GOAL} dB above the filter")
         return 1
-    if reloaded.returncode:
+    if not survives:
         print("\nFAILED: the reloaded model is not the saved one")
         return 1
     return 0
@@ -120,4 +113,4 @@ def _psnr(images: np.ndarray, clean: np.ndarray) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app.run(main)

@@ -8,36 +8,35 @@ import os
 
 os.environ.setdefault("KERAS_BACKEND", "jax")  # Read by the import of keras.
 
-import argparse
 import pathlib
-import subprocess
-import sys
 import time
+from collections.abc import Sequence
 
 import keras
 import numpy as np
+from absl import app, flags
 from model import ViT
 from sklearn import datasets, model_selection
 
 import flaxlayer
+from flaxlayer.demo import reload
 
 _HERE = pathlib.Path(__file__).resolve().parent
 _GOAL = 0.95
 _BATCH = 64
 
+_OUT = flags.DEFINE_string("out", str(_HERE / "out"), "Where the files go.")
+_EPOCHS = flags.DEFINE_integer(
+    "epochs", 30, "Epochs of training.", lower_bound=1
+)
 
-def main() -> int:
+
+def main(argv: Sequence[str]) -> int:
     """Returns 0 if the model is good enough and survives saving."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--out",
-        type=pathlib.Path,
-        default=_HERE / "out",
-        help="where the files go (default: %(default)s)",
-    )
-    parser.add_argument("--epochs", type=int, default=30)
-    arguments = parser.parse_args()
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    if argv[1:]:
+        raise app.UsageError(f"unexpected arguments: {argv[1:]}")
+    out = pathlib.Path(_OUT.value)
+    out.mkdir(parents=True, exist_ok=True)
 
     keras.utils.set_random_seed(0)
     train_images, test_images, train_labels, test_labels = _digits()
@@ -47,7 +46,7 @@ def main() -> int:
             flaxlayer.FlaxLayer(ViT(), seed=0, name="vit"),
         ]
     )
-    steps = arguments.epochs * -(-len(train_images) // _BATCH)
+    steps = _EPOCHS.value * -(-len(train_images) // _BATCH)
     model.compile(
         optimizer=keras.optimizers.AdamW(
             keras.optimizers.schedules.CosineDecay(
@@ -64,7 +63,7 @@ def main() -> int:
         train_images,
         train_labels,
         batch_size=_BATCH,
-        epochs=arguments.epochs,
+        epochs=_EPOCHS.value,
         validation_data=(test_images, test_labels),
         verbose=2,
     )
@@ -73,23 +72,17 @@ def main() -> int:
     accuracy = float(np.mean(logits.argmax(axis=1) == test_labels))
     print(
         f"\ntest accuracy {accuracy:.4f} ({len(test_labels)} digits) after "
-        f"{arguments.epochs} epochs in {seconds:.1f} s"
+        f"{_EPOCHS.value} epochs in {seconds:.1f} s"
     )
 
-    model.save(arguments.out / "model.keras")
-    np.savez(
-        arguments.out / "predictions.npz", inputs=test_images, outputs=logits
-    )
-    reloaded = subprocess.run(
-        [sys.executable, "-m", "flaxlayer.demo.reload", "model"]
-        + [arguments.out, _HERE],
-        check=False,
+    survives = reload.survives(
+        model, test_images, logits, out=out, module="model", folder=_HERE
     )
 
     if accuracy < _GOAL:
         print(f"\nFAILED: test accuracy {accuracy:.4f} is below {_GOAL}")
         return 1
-    if reloaded.returncode:
+    if not survives:
         print("\nFAILED: the reloaded model is not the saved one")
         return 1
     return 0
@@ -112,4 +105,4 @@ def _digits() -> tuple[np.ndarray, ...]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    app.run(main)

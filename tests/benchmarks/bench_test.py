@@ -2,9 +2,14 @@ import io
 import json
 
 import pytest
+from absl import logging
 
 from benchmarks import bench, children, kernels, layers, train
 from benchmarks.report import Floor, Section
+
+
+def run(arguments):
+    return bench.main(bench.parse(["bench.py", *arguments]))
 
 
 @pytest.fixture
@@ -24,7 +29,7 @@ def measured(monkeypatch):
 
 
 def test_a_command_stores_what_it_prints(measured, tmp_path, capsys):
-    assert bench.main(["kernels", "--out", str(tmp_path)]) == 0
+    assert run(["kernels", "--out", str(tmp_path)]) == 0
     printed = capsys.readouterr()
     assert (tmp_path / "kernels.md").read_text() in printed.out
     assert "measuring nothing" in printed.err
@@ -34,7 +39,7 @@ def test_a_command_stores_what_it_prints(measured, tmp_path, capsys):
 
 
 def test_options_are_settings(measured, tmp_path):
-    bench.main(
+    run(
         ["kernels", "--rounds", "7", "--parts", "threads"]
         + ["--out", str(tmp_path)]
     )
@@ -45,53 +50,65 @@ def test_options_are_settings(measured, tmp_path):
 
 def test_a_quick_run_stores_nothing(measured, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench, "_RESULTS", tmp_path)
-    assert bench.main(["kernels", "--quick"]) == 0
+    assert run(["kernels", "--quick"]) == 0
     assert measured == [kernels.SMOKE]
     assert "smoke run" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
     # Not even if it is told to.
-    assert bench.main(["kernels", "--quick", "--out", str(tmp_path)]) == 2
+    assert run(["kernels", "--quick", "--out", str(tmp_path)]) == 2
     assert len(measured) == 1
 
 
 def test_a_part_does_not_replace_the_whole(measured, monkeypatch, tmp_path):
     monkeypatch.setattr(bench, "_RESULTS", tmp_path)
-    assert bench.main(["kernels", "--parts", "threads"]) == 0
+    assert run(["kernels", "--parts", "threads"]) == 0
     assert not list(tmp_path.iterdir())
-    assert bench.main(["kernels", "--rounds", "3"]) == 0
+    assert run(["kernels", "--rounds", "3"]) == 0
     assert len(list(tmp_path.iterdir())) == 2
     assert len(measured) == 2
 
 
 def test_what_is_not_there_is_not_drawn(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(bench, "_RESULTS", tmp_path)
-    assert bench.main(["--plot"]) == 1
+    assert run(["--plot"]) == 1
     assert "train.json is missing" in capsys.readouterr().err
 
 
 def test_strict_is_about_floors(measured, tmp_path):
     arguments = ["kernels", "--out", str(tmp_path), "--strict"]
-    assert bench.main(arguments) == 1
+    assert run(arguments) == 1
 
 
 @pytest.mark.parametrize("arguments", [[], ["--plot", "kernels"]])
 def test_either_measure_or_plot(arguments, capsys):
     with pytest.raises(SystemExit):
-        bench.main(arguments)
+        run(arguments)
     assert "either a command or --plot" in capsys.readouterr().err
 
 
 def test_growth_needs_two_sizes():
     with pytest.raises(ValueError, match="two sizes"):
-        bench.main(["train", "--sizes", "4"])
+        run(["train", "--sizes", "4"])
 
 
 def test_hidden_commands_are_hidden(capsys):
     with pytest.raises(SystemExit):
-        bench.main(["--help"])
+        run(["--help"])
     text = capsys.readouterr().out
     assert "kernels" in text
     assert "_words" not in text
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_flags_of_absl_are_options(measured, tmp_path, before):
+    flag, command = ["--verbosity=1"], ["kernels", "--out", str(tmp_path)]
+    verbosity = logging.get_verbosity()
+    try:
+        run(flag + command if before else command + flag)
+        assert logging.get_verbosity() == 1
+    finally:
+        logging.set_verbosity(verbosity)
+    assert measured
 
 
 @pytest.mark.parametrize("module", [kernels, layers, train])

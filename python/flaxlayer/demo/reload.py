@@ -1,18 +1,48 @@
-"""Loads a model that was saved and checks that it predicts the same.
+"""Checks that a model that was saved and loaded predicts the same.
 
-Whoever has trained it runs this in a process of its own. Two imports are all
+It is loaded in a process of its own, which runs this file. Two imports are all
 it takes: of flaxlayer, and of the definition of the Flax module.
 """
 
 import argparse
 import importlib
 import pathlib
+import subprocess
 import sys
 
 import keras
 import numpy as np
 
 import flaxlayer  # noqa: F401  Makes its layers known to Keras.
+
+
+def survives(
+    model: keras.Model,
+    inputs: np.ndarray,
+    outputs: np.ndarray,
+    *,
+    out: pathlib.Path,
+    module: str,
+    folder: pathlib.Path | None = None,
+) -> bool:
+    """Saves a model; whether another process that loads it predicts the same.
+
+    Args:
+        model: what to save, as `model.keras`.
+        inputs: for predictions.
+        outputs: what the model predicts for them.
+        out: an existing folder, for the files.
+        module: what to import for the definition of the Flax module.
+        folder: where that is found, if it is not installed.
+    """
+    model.save(out / "model.keras")
+    np.savez(out / "predictions.npz", inputs=inputs, outputs=outputs)
+    command = [sys.executable, "-m", "flaxlayer.demo.reload", module, str(out)]
+    if folder is not None:
+        command.append(str(folder))
+    # What is printed there comes after what was printed here.
+    sys.stdout.flush()
+    return subprocess.run(command, check=False).returncode == 0
 
 
 def main() -> int:

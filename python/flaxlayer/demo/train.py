@@ -5,8 +5,6 @@ in another process; a folder is left with the model and a picture.
 """
 
 import pathlib
-import subprocess
-import sys
 import time
 from typing import Any, NamedTuple
 
@@ -15,7 +13,7 @@ import numpy as np
 from sklearn import datasets, model_selection
 
 import flaxlayer
-from flaxlayer.demo import figure, timing
+from flaxlayer.demo import figure, reload, timing
 from flaxlayer.demo.model import DigitClassifier
 
 _BATCH = 64
@@ -67,16 +65,11 @@ def run(out: pathlib.Path, *, short: bool = False) -> int:
     accuracy = float(np.mean(logits.argmax(axis=1) == test_labels))
     print(
         f"\ntest accuracy {accuracy:.4f} ({len(test_labels)} digits) after "
-        f"{length.epochs} epochs in {seconds:.1f} s",
-        flush=True,
+        f"{length.epochs} epochs in {seconds:.1f} s"
     )
 
-    model.save(out / "model.keras")
-    np.savez(out / "predictions.npz", inputs=test_images, outputs=logits)
-    reloaded = subprocess.run(
-        [sys.executable, "-m", "flaxlayer.demo.reload"]
-        + [DigitClassifier.__module__, out],
-        check=False,
+    survives = reload.survives(
+        model, test_images, logits, out=out, module=DigitClassifier.__module__
     )
 
     picture = out / "digits.png"
@@ -90,7 +83,7 @@ def run(out: pathlib.Path, *, short: bool = False) -> int:
     problems = []
     if accuracy < length.goal:
         problems.append(f"test accuracy {accuracy:.4f} is below {length.goal}")
-    if reloaded.returncode:
+    if not survives:
         problems.append("the reloaded model is not the saved one")
     for problem in problems:
         print(f"\nFAILED: {problem}")
