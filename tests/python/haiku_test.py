@@ -10,6 +10,11 @@ from flaxlayer import JaxLayer
 
 hk = pytest.importorskip("haiku")
 
+# Haiku 0.0.16 on Python 3.13 and later.
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:'maxsplit' is passed as positional argument:DeprecationWarning"
+)
+
 X = np.linspace(-1.0, 1.0, 12, dtype=np.float32).reshape(3, 4)
 
 

@@ -27,8 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--short",
         action="store_true",
-        help="train for a few epochs, and compare no times with those of "
-        "Keras's own layer",
+        help="train for a few epochs, and compare no times",
     )
 
 
