@@ -87,6 +87,8 @@ def sources(listing: str, pyproject: Mapping) -> dict[str, Source]:
     parser.add_argument("--extra", action="append", default=[])
     parser.add_argument("--group", action="append", default=[])
     parser.add_argument("--resolution", default="highest")
+    # Of what others depend on, which is not looked at here.
+    parser.add_argument("--no-emit-package", action="append", default=[])
     found = {}
     for line in listing.splitlines():
         if not line or line.startswith("#"):

@@ -82,6 +82,24 @@ def test_a_python_number_is_looked_at_itself():
     assert casting.holds("complex64", 1j)
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int8", "uint8", "int32"])
+def test_the_least_and_the_most_are_held(dtype):
+    least, most = (0, 1)
+    if dtype != "bool":
+        least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+    for number in (least, most):
+        assert casting.holds(dtype, int(number))
+    for number in (int(least) - 1, int(most) + 1):
+        assert not casting.holds(dtype, number)
+
+
+def test_an_array_of_numpy_has_a_dtype_of_its_own():
+    array = np.zeros(2, "int32")
+    assert casting.holds("int32", array)
+    assert not casting.holds("int8", array)
+    assert not casting.holds("float32", array)
+
+
 def test_a_traced_array_is_asked_for_its_dtype():
     seen = []
     jax.eval_shape(
