@@ -51,11 +51,22 @@ class _Inputs:
     seen: Any = None
     built: Any = None
     guessed: bool = False
+    _asked: tuple[Any, bool] = (None, False)
 
     @property
     def known(self) -> Any:
         """The inputs the model takes, as far as they are known."""
         return self.declared if self.built is None else self.built
+
+    @property
+    def has_integers(self) -> bool:
+        """Whether it is known that the model takes any integers."""
+        # Asked in every call, and answered once for each description.
+        known = self.known
+        if known is not self._asked[0]:
+            answer = known is not None and integer_inputs.has_any(known)
+            self._asked = known, answer
+        return self._asked[1]
 
     @property
     def holds_for_arrays(self) -> bool:
@@ -584,7 +595,7 @@ class WeightedLayer(keras.layers.Layer):
     def _with_integers(self, args: Any, kwargs: Any) -> Any:
         """The arguments with integers where the model takes them."""
         inputs = self._inputs
-        if inputs.known is None or not integer_inputs.has_any(inputs.known):
+        if not inputs.has_integers:
             return args, kwargs
         try:
             return integer_inputs.restored(
