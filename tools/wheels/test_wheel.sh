@@ -11,8 +11,10 @@ root=$(cd "$(dirname "$0")/../.." && pwd -P)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 export KERAS_BACKEND=jax JAX_PLATFORMS=cpu FLAXLAYER_REQUIRE_NATIVE=1
-# Tests compile many a program twice, as tools/bazel/pytest_main.py has it.
+# Tests compile many a program twice, or have done so before, as
+# tools/bazel/pytest_main.py has it.
 export JAX_PERSISTENT_CACHE_MIN_{COMPILE_TIME_SECS=0,ENTRY_SIZE_BYTES=-1}
+export JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES=none
 
 "${PYTHON:-python}" "$root/tools/wheels/check_wheel.py" "$wheel"
 
@@ -27,6 +29,9 @@ test_with() { # the name of a lock file
   "${pip[@]}" install --require-hashes --no-deps --only-binary :all: \
     -r "$root/tools/requirements/$1.txt"
   "${pip[@]}" install --no-deps --no-index "$wheel"
+  if [[ -n ${FLAXLAYER_COMPILED:-} ]]; then
+    cp -r "$FLAXLAYER_COMPILED" "$env/jax"
+  fi
   cd "$work"
   "$env/bin/python" -m flaxlayer.doctor
   JAX_COMPILATION_CACHE_DIR=$env/jax "$env/bin/python" -m pytest -q \
