@@ -124,6 +124,8 @@ def test_a_mutant_is_shown_by_what_differs(root):
         (SOURCE.replace("int | None", "int & None"), True),
         (SOURCE.replace("-> int", "-> -int"), True),
         (SOURCE.replace("a > b", "(a) > b"), True),
+        (SOURCE.replace("b: int", "/, b: int"), True),
+        (SOURCE.replace("b: int", "b: int = 1"), False),
         (SOURCE.replace("a > b", "a < b"), False),
     ],
 )

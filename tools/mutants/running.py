@@ -1,4 +1,4 @@
-"""What of a source is run: all but annotations, which mutants differ in too."""
+"""What of a source is run, which some of its mutants do not differ in."""
 
 import ast
 
@@ -9,11 +9,18 @@ def running(source: str) -> str | None:
         tree = ast.parse(source)
     except SyntaxError:
         return None
-    return ast.dump(_WithoutAnnotations().visit(tree))
+    return ast.dump(_WhatRuns().visit(tree))
 
 
-class _WithoutAnnotations(ast.NodeTransformer):
-    """Leaves out what `from __future__ import annotations` would not run."""
+class _WhatRuns(ast.NodeTransformer):
+    """Leaves out annotations, and how arguments may be spelt."""
+
+    def visit_arguments(self, node: ast.arguments) -> ast.AST:
+        # The star before those that go by name looks like a product.
+        node.args = [*node.posonlyargs, *node.args, *node.kwonlyargs]
+        node.defaults += [default for default in node.kw_defaults if default]
+        node.posonlyargs, node.kwonlyargs, node.kw_defaults = [], [], []
+        return self.generic_visit(node)
 
     def visit_arg(self, node: ast.arg) -> ast.arg:
         node.annotation = None
