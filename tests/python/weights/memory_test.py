@@ -54,6 +54,32 @@ def test_limits_of_control_groups(monkeypatch, tmp_path, groups, file, limit):
     assert (memory.available() == 12345678) == bool(limited)
 
 
+def test_swap_is_memory_too(monkeypatch, tmp_path):
+    monkeypatch.setattr(memory, "_OWN_GROUPS", tmp_path / "none")
+    monkeypatch.setattr(memory, "_MEMORY_INFO", tmp_path / "none")
+    without = memory.available()
+    info = tmp_path / "meminfo"
+    info.write_text("MemTotal: 9 kB\nSwapTotal:   3 kB\nSwapFree: 1 kB\n")
+    monkeypatch.setattr(memory, "_MEMORY_INFO", info)
+    assert memory.available() == without + 3 * 1024
+
+
+@pytest.mark.parametrize("error", [AttributeError, OSError, ValueError])
+def test_a_system_that_does_not_say(monkeypatch, error):
+    def fails(name):
+        raise error(name)
+
+    monkeypatch.setattr(memory.os, "sysconf", fails)
+    assert memory.available() is None
+
+
+def test_what_is_as_large_as_the_memory_fits(monkeypatch):
+    kibibytes(monkeypatch, 1)
+    memory.check({"w": jax.ShapeDtypeStruct((256,), F32)})
+    with pytest.raises(memory.NotEnoughMemory):
+        memory.check({"w": jax.ShapeDtypeStruct((257,), F32)})
+
+
 def test_what_there_is_is_known_inside_a_trace():
     def traced(x):
         assert memory.available() == expected
