@@ -1,5 +1,6 @@
 """Fixtures for all Python tests."""
 
+import gc
 import os
 import sys
 
@@ -31,3 +32,17 @@ def keras_session():
     """
     if keras := sys.modules.get("keras"):
         keras.utils.clear_session(free_memory=False)
+
+
+@pytest.fixture
+def importable(monkeypatch):
+    """What is imported here is what another process imports."""
+    paths = os.pathsep.join(filter(None, sys.path))
+    monkeypatch.setenv("PYTHONPATH", paths)
+
+
+@pytest.fixture
+def collected():
+    """What a test leaves to the garbage collector is not the next one's."""
+    yield
+    gc.collect()

@@ -52,10 +52,9 @@ def check(stored: object, arrays: Mapping[Path, Any]) -> None:
             f"{stored!r:.200}"
         )
     damaged = [
-        joined(path)
-        for path, array in arrays.items()
-        if (name := weight_files.store_key(path)) in stored
-        and of_arrays({path: array}).get(name, stored[name]) != stored[name]
+        joined(weight_files.path_of_key(name))
+        for name, found in of_arrays(arrays).items()
+        if found != stored.get(name, found)
     ]
     if damaged:
         raise ValueError(

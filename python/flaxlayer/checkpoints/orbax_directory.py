@@ -153,9 +153,9 @@ def start_saving(
         raise ValueError(
             f"Orbax writes no arrays without elements, as those at {empty}"
         )
-    args = save_args(arrays)
     if overwrite and os.path.lexists(path):
         _check_replaceable(path)
+    args = save_args(arrays)  # Reads all numbers.
     # Several processes write one directory, which has to have one name.
     alone = jax.process_count() == 1
     target = whole_files.beside(path) if alone else path
@@ -275,8 +275,7 @@ def _item(path: str) -> str:
 
 def _unreadable(error: BaseException) -> ValueError:
     # What tensorstore says, which Orbax tells in words of its own.
-    while error.__cause__ is not None:
-        error = error.__cause__
+    *_, error = _causes(error)
     problem = str(error).partition(" [tensorstore_spec=")[0]
     if problem.startswith("NOT_FOUND"):
         problem = f"arrays are not there: {problem}"
@@ -284,6 +283,13 @@ def _unreadable(error: BaseException) -> ValueError:
         "expected a readable directory of Orbax: "
         f"{type(error).__name__}: {problem:.500}"
     )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """An error, and what each is raised from; the first one comes last."""
+    while error is not None:
+        yield error
+        error = error.__cause__
 
 
 @contextlib.contextmanager
@@ -304,10 +310,8 @@ def _one_error() -> Iterator[None]:
         yield
     except BaseException as error:
         # Their frames hold the tasks of the others.
-        caused: BaseException | None = error
-        while caused is not None:
-            traceback.clear_frames(caused.__traceback__)
-            caused = caused.__cause__
+        for cause in _causes(error):
+            traceback.clear_frames(cause.__traceback__)
         gc.collect()
         raise
     finally:

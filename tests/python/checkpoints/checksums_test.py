@@ -1,4 +1,3 @@
-import gc
 import json
 import os
 import zipfile
@@ -19,16 +18,12 @@ import flaxlayer
 from flaxlayer.checkpoints import checksums
 
 # What a failed read of Orbax leaves for the garbage collector complains of it.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
-
-@pytest.fixture(autouse=True)
-def collected():
-    """Lets it complain before the tests of other files begin."""
-    yield
-    gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 def model_and_layer():

@@ -17,16 +17,12 @@ import safetensors.numpy
 from flaxlayer import FlaxLayer, JaxLayer, load_variables, save_variables
 
 # What a failed read of Orbax leaves for the garbage collector complains of it.
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::pytest.PytestUnraisableExceptionWarning"
-)
-
-
-@pytest.fixture(autouse=True)
-def collected():
-    """Lets it complain before the tests of other files begin."""
-    yield
-    gc.collect()
+pytestmark = [
+    pytest.mark.filterwarnings(
+        "ignore::pytest.PytestUnraisableExceptionWarning"
+    ),
+    pytest.mark.usefixtures("collected"),
+]
 
 
 class Net(nn.Module):

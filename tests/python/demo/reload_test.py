@@ -1,7 +1,6 @@
 """What another process makes of a model that was saved."""
 
 import importlib
-import os
 import sys
 
 import keras
@@ -22,11 +21,7 @@ class Doubled(nn.Module):
 """
 
 
-@pytest.fixture(autouse=True)
-def path_of_tests(monkeypatch):
-    """Lets other processes import what this one does."""
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
-
+pytestmark = pytest.mark.usefixtures("importable")
 
 X = np.ones((4, 2), np.float32)
 

@@ -1,8 +1,5 @@
 """The demo trains, draws and measures, and says when something is wrong."""
 
-import os
-import sys
-
 import pytest
 
 from flaxlayer.demo import timing, train
@@ -11,11 +8,7 @@ FIELDS = ("build", "first_step", "step")
 HEADER = "reference        keras.layers\n"
 
 
-@pytest.fixture(autouse=True)
-def importable(monkeypatch):
-    """What is imported here is what another process imports."""
-    paths = os.pathsep.join(filter(None, sys.path))
-    monkeypatch.setenv("PYTHONPATH", paths)
+pytestmark = pytest.mark.usefixtures("importable")
 
 
 def test_a_short_demo_is_good_enough_and_comes_back(tmp_path, capfd):
