@@ -4,20 +4,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.linen as nn
-import jax
 import keras
 
-from flaxlayer import jax_compat, short_repr
-from flaxlayer.calls import call_signature
-from flaxlayer.calls.model_result import ModelResult
-from flaxlayer.config import module_config
-from flaxlayer.fixed import Fixed
-from flaxlayer.model_layer import Mode, ModelLayer, NonfiniteState
+from flaxlayer import short_repr
+from flaxlayer.functions import function_model
+from flaxlayer.layer import layer_config
+from flaxlayer.layer.fixed import Fixed
+from flaxlayer.layer.model_layer import ModelLayer, NonfiniteState
 from flaxlayer.ops import dispatch
-from flaxlayer.randomness import key_form, rng_streams
-from flaxlayer.weights import variable_tree
-
-_RNG = "rng"
 
 
 @keras.saving.register_keras_serializable(package="flaxlayer")
@@ -113,9 +107,7 @@ class JaxLayer(ModelLayer):
             `call_fn` takes, or there are values for what it does not take.
     """
 
-    _shown = ("call_fn",)
-
-    call_fn = Fixed()
+    call_fn = Fixed(shown=True)
     init_fn = Fixed()
     rng_impl = Fixed()
 
@@ -142,33 +134,18 @@ class JaxLayer(ModelLayer):
                 f"module, {short_repr.of(call_fn)}; wrap it in a "
                 "`flaxlayer.FlaxLayer`."
             )
-        self._call_arguments = call_signature.of_model_function(
-            call_fn,
-            layer=where,
-            argument="call_fn",
-            allowed=call_signature.CALL_FN_ARGUMENTS,
-        )
-        self._init_arguments = call_signature.CallSignature((), 0)
-        if init_fn is not None:
-            self._init_arguments = call_signature.of_model_function(
-                init_fn,
-                layer=where,
-                argument="init_fn",
-                allowed=call_signature.INIT_FN_ARGUMENTS,
-            )
         self.call_fn = call_fn
         self.init_fn = init_fn
-        self.rng_impl = _checked_impl(rng_impl, where)
-        nothing_given = init_fn is None and params is None and state is None
-        if nothing_given and self._takes_weights:
-            raise ValueError(
-                f"{where}: `init_fn`, `params` and `state` cannot all be "
-                "`None` when `call_fn` takes `params` or `state`. Received: a "
-                f"`call_fn` with the arguments {self._call_arguments.names}. "
-                "Pass `init_fn`, or the values."
-            )
-        self._check_given_weights(params, state, where)
+        self.rng_impl = rng_impl
+        values = {"params": params, "state": state}
         super().__init__(
+            function_model.FunctionModel(
+                call_fn,
+                init_fn,
+                rng_impl,
+                given=frozenset(k for k, x in values.items() if x is not None),
+                layer=where,
+            ),
             params=params,
             state=state,
             seed=seed,
@@ -180,182 +157,40 @@ class JaxLayer(ModelLayer):
             **kwargs,
         )
 
-    def _check_given_weights(self, params: Any, state: Any, where: str) -> None:
-        for kind, tree in (("params", params), ("state", state)):
-            if tree is not None and kind not in self._call_arguments:
-                raise ValueError(
-                    f"{where}: `{kind}` is given to a `call_fn` that does not "
-                    "take it. Received: a `call_fn` with the arguments "
-                    f"{self._call_arguments.names}."
-                )
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Calls the model and keeps the state and the seed it leaves.
 
-    def _check_names(
-        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> None:
-        unknown = sorted(kwargs.keys() - {"inputs", "training"})
-        if len(args) + ("inputs" in kwargs) != 1 or unknown:
-            raise TypeError(
-                f"{self._described} takes one array or pytree of arrays, and "
-                f"`training` by name. Received: {len(args)} by position and "
-                f"{sorted(kwargs)} by name."
-            )
+        Args:
+            inputs: an array or a pytree of arrays.
+            training: whether to call it in training mode. Inside `jax.jit` it
+                may be a traced boolean: the program has both modes then.
 
-    @property
-    def _has_state(self) -> bool:
-        return "state" in self._call_arguments
+        Returns:
+            What the model returns.
 
-    def _call_model(
-        self, params: Any, state: Any, rng: Any, inputs: Any, mode: Mode
-    ) -> ModelResult:
-        arguments = {
-            "params": params,
-            "state": state,
-            "rng": rng,
-            "inputs": inputs,
-            "training": mode.training,
-        }
-        result = self._call_arguments.call(self.call_fn, arguments)
-        if self._has_state:
-            return ModelResult(*self._pair("call_fn", result))
-        return ModelResult(result, state)
-
-    @property
-    def _takes_weights(self) -> bool:
-        return "params" in self._call_arguments or self._has_state
-
-    @property
-    def _initializes(self) -> bool:
-        return self.init_fn is not None and self._takes_weights
-
-    def _init_model(self, rng: Any, inputs: Any) -> dict[str, Any]:
-        arguments = {"rng": rng, "inputs": inputs, "training": True}
-        # Called only where there is one, see `_initializes`.
-        init_fn: Any = self.init_fn
-        result = self._init_arguments.call(init_fn, arguments)
-        params, state = (
-            self._pair("init_fn", result) if self._has_state else (result, None)
-        )
-        if params is None and "params" in self._call_arguments:
-            raise ValueError(
-                f"{self._described}: `init_fn` must return the parameters that "
-                "`call_fn` takes, a pytree of arrays; if there are none, `{}`. "
-                "Received: None. Does it lack a `return`?"
-            )
-        return {"params": params, "state": state}
-
-    def _pair(self, argument: str, result: Any) -> tuple[Any, Any]:
-        if isinstance(result, tuple) and len(result) == 2:
-            return result
-        first = "outputs" if argument == "call_fn" else "params"
-        received = type(result).__name__
-        if hasattr(result, "shape"):  # A tracer, which nobody has heard of.
-            received = "an array"
-        raise ValueError(
-            f"{self._described}: `call_fn` takes `state`, so `{argument}` must "
-            f"return a tuple `({first}, state)`. Received: {received}."
-        )
-
-    def _partition(self, variables: dict[str, Any]) -> tuple[Any, Any]:
-        return variables["params"], variables["state"]
-
-    def _path_prefix(self, kind: str) -> variable_tree.Path:
-        return (kind,)
-
-    def _to_layer_variables(self, params: Any, state: Any) -> dict[str, Any]:
-        return {"params": params, "state": state}
-
-    def _from_layer_variables(self, variables: Any) -> tuple[Any, Any]:
-        expected = ["params", "state"]
-        if not isinstance(variables, Mapping) or set(variables) - set(expected):
-            received = (
-                sorted(map(str, variables))
-                if isinstance(variables, Mapping)
-                else type(variables).__name__
-            )
-            raise variable_tree.StructureMismatch(
-                f"expected a dict with the keys {expected}, received {received}"
-            )
-        return variables.get("params"), variables.get("state")
-
-    def _make_streams(self) -> rng_streams.RngStreams:
-        streams: dict[str, rng_streams.When] = {}
-        if "rng" in self._call_arguments:
-            # To a model that does not take `training`, having a key is what
-            # says that it is in training mode.
-            takes_training = "training" in self._call_arguments
-            streams[_RNG] = "always" if takes_training else "training"
-        return rng_streams.RngStreams(
-            streams,
-            base=_RNG,
-            layer=self._described,
-            # Nor does the counter of Keras's own layer move in inference.
-            counts_inference=False,
-        )
-
-    def _init_streams(self) -> tuple[tuple[str, ...], str]:
-        # A key that nobody takes must not move Keras's global generator.
-        return ((_RNG,) if "rng" in self._init_arguments else ()), _RNG
-
-    def _rng_argument(self, keys: dict[str, Any]) -> Any:
-        return keys.get(_RNG)
-
-    def _key_form(self, kernels: dispatch.Kernels) -> key_form.KeyForm:
-        if self.rng_impl is None:
-            raw = dispatch.Choice("reference", reason="the model has raw keys")
-            return key_form.KeyForm(
-                jax_compat.default_prng_impl(), typed=False, kernel=raw
-            )
-        return key_form.KeyForm(
-            self.rng_impl, typed=True, kernel=kernels.threefry
-        )
-
-    def _model_config(self) -> dict[str, Any]:
-        where = self._described
-        config = {
-            "call_fn": module_config.encode_function(
-                self.call_fn, where=f"{where}: `call_fn`"
-            ),
-            "init_fn": module_config.encode_function(
-                self.init_fn, where=f"{where}: `init_fn`"
-            ),
-        }
-        if self.rng_impl is not None:
-            config["rng_impl"] = self.rng_impl
-        # Given weights cannot be made again by an initialiser: their shapes
-        # are saved, and their values are in the weights file.
-        for kind in sorted(self._given):
-            config[kind] = module_config.encode_tree(
-                getattr(self, f"_{kind}").as_specs(), where=f"{where}: `{kind}`"
-            )
-        return config
+        Raises:
+            ValueError: the state it returns has another structure, other
+                shapes, or dtypes that those of the one it got do not hold; or
+                the inputs have another structure, rank or dtype than the layer
+                was built with and the model failed on them.
+        """
+        return super().call(inputs, training=training)
 
     @classmethod
-    def _decode_model(cls, config: dict[str, Any], where: str) -> None:
-        for name in ("call_fn", "init_fn"):
-            config[name] = module_config.decode_function(
-                config.get(name), where=f"{where}: `{name}`"
-            )
-        for kind in ("params", "state"):
-            if config.get(kind) is not None:
-                config[kind] = module_config.decode_tree(
-                    config[kind], where=f"{where}: `{kind}`"
-                )
+    def from_config(cls, config: dict[str, Any]) -> "JaxLayer":
+        """Makes a layer from what `get_config` returned.
 
+        Names in it are resolved only in modules that are imported already, and
+        only to what a model may hold; see `docs/guide/saving.md`.
 
-def _checked_impl(impl: Any, where: str) -> str | None:
-    if impl is None:
-        return None
-    try:
-        jax.eval_shape(lambda: jax.random.key(0, impl=impl))
-    except Exception as error:
-        raise ValueError(
-            f"{where}: `rng_impl` must name a PRNG implementation of JAX, such "
-            f'as "threefry2x32". Received: {impl!r} ({error}).'
-        ) from error
-    if not isinstance(impl, str):
-        raise TypeError(
-            f"{where}: `rng_impl` must be the name of a PRNG implementation, "
-            f"which can be saved. Received: {impl!r} (of type "
-            f"{type(impl).__name__})."
+        Args:
+            config: what `get_config` returned.
+
+        Raises:
+            TypeError: it is no dict.
+            ValueError: a name cannot be resolved, or may not be; and all that
+                the constructor raises.
+        """
+        return layer_config.made(
+            cls, config, function_model.decode_config, super().from_config
         )
-    return impl

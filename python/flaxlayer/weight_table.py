@@ -15,8 +15,8 @@ import rich.table
 import rich.text
 
 from flaxlayer import keras_compat, short_repr
-from flaxlayer.weighted_layer import WeightedLayer
-from flaxlayer.weights import variable_tree
+from flaxlayer.layer.model_layer import ModelLayer
+from flaxlayer.paths import joined
 
 _KINDS = ("trainable", "frozen", "state")
 # Of the console: as wide as a path may be, since a cut one is of no use.
@@ -73,7 +73,7 @@ def tabulate(layer: keras.layers.Layer) -> str:
     found = [
         each
         for each in keras_compat.flattened_layers(layer)
-        if isinstance(each, WeightedLayer)
+        if isinstance(each, ModelLayer)
     ]
     if not found:
         raise ValueError(
@@ -108,7 +108,7 @@ class _Weight:
         return math.prod(self.shape)
 
 
-def _weights(layer: WeightedLayer) -> Iterator[_Weight]:
+def _weights(layer: ModelLayer) -> Iterator[_Weight]:
     if not layer.built:
         raise ValueError(
             f"{layer._described} is not built: it has no weights to list yet. "
@@ -116,18 +116,21 @@ def _weights(layer: WeightedLayer) -> Iterator[_Weight]:
         )
     axis_names = getattr(layer, "axis_names", {})
     compute_dtype = layer.compute_dtype if layer.autocast else None
-    for kind, tree in (("params", layer._params), ("state", layer._state)):
+    for kind, tree in (
+        ("params", layer._weights.params),
+        ("state", layer._weights.state),
+    ):
         for path, variable, called_with in zip(
             tree.paths, tree.variables, tree.specs(compute_dtype), strict=True
         ):
-            joined = variable_tree.joined(path)
+            name = joined(path)
             stored, used = str(variable.dtype), called_with.dtype.name
             yield _Weight(
-                path=joined,
+                path=name,
                 shape=tuple(variable.shape),
                 dtype=stored if stored == used else f"{stored} as {used}",
                 kind=_kind_of(variable, kind),
-                axes=", ".join(map(str, axis_names.get(joined, ()))),
+                axes=", ".join(map(str, axis_names.get(name, ()))),
                 sharding=_sharding_of(variable.value),
                 nbytes=math.prod(variable.shape) * np.dtype(stored).itemsize,
             )

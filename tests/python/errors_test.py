@@ -551,20 +551,28 @@ def test_an_error_of_the_constructor_is_not_hidden_in_a_config():
 # What layers are made with.
 
 
+def product(params, inputs):
+    return inputs @ params["w"]
+
+
+def ones(inputs):
+    return {"w": np.ones((inputs.shape[-1], 3), "float32")}
+
+
 @pytest.mark.parametrize("built", [False, True])
 @pytest.mark.parametrize(
-    ("name", "value"),
+    ("make", "name", "value"),
     [
-        ("module", nn.Dense(7)),
-        ("method", "other"),
-        ("training_argument", None),
-        ("call_fn", len),
-        ("init_fn", len),
-        ("rng_impl", "rbg"),
+        (lambda: FlaxLayer(Net(), name="probe"), "module", nn.Dense(7)),
+        (lambda: FlaxLayer(Net(), name="probe"), "method", "other"),
+        (lambda: FlaxLayer(Net(), name="probe"), "training_argument", None),
+        (lambda: JaxLayer(product, ones, name="probe"), "call_fn", len),
+        (lambda: JaxLayer(product, ones, name="probe"), "init_fn", len),
+        (lambda: JaxLayer(product, ones, name="probe"), "rng_impl", "rbg"),
     ],
 )
-def test_what_a_layer_was_made_with_cannot_be_set(name, value, built):
-    layer = FlaxLayer(Net(), name="probe")
+def test_what_a_layer_was_made_with_cannot_be_set(make, name, value, built):
+    layer = make()
     if built:
         layer(X)
     before, was = values(layer), getattr(layer, name)

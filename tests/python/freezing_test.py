@@ -47,7 +47,7 @@ def built(module=None, **kwargs):
 
 
 def by_path(layer):
-    paths, variables = layer._paths_and_variables()
+    paths, variables = layer._weights.paths, layer._weights.variables
     return {
         "/".join(path): np.array(variable)
         for path, variable in zip(paths, variables, strict=True)

@@ -187,7 +187,7 @@ def test_what_needs_the_keys_of_jax_gets_them(module):
     layer.build(X.shape)
     assert TARGET not in program(layer, X)
     # It is not tried again and again.
-    assert layer._takes_stock_keys_only
+    assert layer._keys.stock_only
     assert layer.compute_output_shape(X.shape) == X.shape
 
 
@@ -345,4 +345,4 @@ def test_an_error_of_the_values_is_not_tried_again(native_kernels):
     with pytest.raises(jax.errors.JaxRuntimeError, match="of the values"):
         layer(X, training=True)
     assert calls == [0]
-    assert not layer._takes_stock_keys_only
+    assert not layer._keys.stock_only

@@ -33,7 +33,7 @@ class Norms(nn.Module):
 
 
 def state(layer):
-    return [np.array(v.value) for v in layer._state.variables]
+    return [np.array(v.value) for v in layer._weights.state.variables]
 
 
 def layer_of(**kwargs):

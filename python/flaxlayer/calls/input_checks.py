@@ -1,7 +1,13 @@
 """What may be passed to a layer as an input, and what to do with the rest."""
 
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any
 
 import jax
@@ -14,7 +20,7 @@ from flaxlayer.calls.call_arguments import is_array
 _SYMBOLIC = (jax.Array, jax.ShapeDtypeStruct, keras.KerasTensor, keras.Variable)
 
 
-def check(args: list[Any], keywords: Mapping[str, Any], layer: str) -> None:
+def check(args: Sequence[Any], keywords: Mapping[str, Any], layer: str) -> None:
     """Reports inputs that are no arrays of numbers.
 
     Args:

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from flaxlayer.paths import Path, joined
 from flaxlayer.weights import weight_files
-from flaxlayer.weights.variable_tree import Path, joined
 
 # What they are called in a file.
 NAME = "flaxlayer.crc32"

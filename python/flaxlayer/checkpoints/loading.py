@@ -16,9 +16,9 @@ from flaxlayer.checkpoints import (
 )
 from flaxlayer.checkpoints.orbax_directory import OrbaxDirectory
 from flaxlayer.checkpoints.saving import weights_of
-from flaxlayer.stored_layer import StoredLayer
+from flaxlayer.layer.model_layer import ModelLayer
+from flaxlayer.paths import Path
 from flaxlayer.weights import assignment
-from flaxlayer.weights.variable_tree import Path
 
 # No number has more bytes than a complex one of double precision, and the rest
 # of a file is names.
@@ -27,7 +27,7 @@ _MAX_NAMES_BYTES = 128 << 20
 
 
 def load_variables(
-    layer: StoredLayer,
+    layer: ModelLayer,
     path: str | os.PathLike[str],
     *,
     rename: Mapping[str, str] | None = None,

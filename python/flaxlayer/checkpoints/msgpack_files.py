@@ -12,7 +12,7 @@ import flax
 import numpy as np
 
 from flaxlayer.checkpoints import formats, nested
-from flaxlayer.weights.variable_tree import Path
+from flaxlayer.paths import Path
 
 
 def encode(arrays: Mapping[Path, np.ndarray]) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from flaxlayer.weights.variable_tree import Path, joined
+from flaxlayer.paths import Path, joined
 
 
 def nest(values: Mapping[Path, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import keras
 
 from flaxlayer import keras_compat
 from flaxlayer.checkpoints import optimizer_identity, orbax_directory
-from flaxlayer.weights.variable_tree import Path, StructureMismatch
+from flaxlayer.paths import Path, StructureMismatch
 
 _OPTIMIZER = "optimizer"
 

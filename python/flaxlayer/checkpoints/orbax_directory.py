@@ -21,8 +21,9 @@ import keras
 import numpy as np
 
 from flaxlayer.checkpoints import checksums, nested, whole_files
+from flaxlayer.paths import Path, joined, path_of
 from flaxlayer.weights import assignment
-from flaxlayer.weights.variable_tree import Leaf, Path, joined, path_of
+from flaxlayer.weights.variable_tree import Leaf
 
 _METADATA = "_METADATA"
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
-from flaxlayer.weights.variable_tree import Path, joined, listed
+from flaxlayer.paths import Path, joined, listed
 
 
 def renamed(

@@ -15,8 +15,8 @@ import ml_dtypes
 import numpy as np
 
 from flaxlayer.checkpoints import checksums
+from flaxlayer.paths import Path, joined
 from flaxlayer.weights import weight_files
-from flaxlayer.weights.variable_tree import Path, joined
 
 # The dtypes that have a name in the header. The package's own reader into NumPy
 # leaves out those of ml_dtypes.

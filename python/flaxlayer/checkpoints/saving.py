@@ -16,12 +16,12 @@ from flaxlayer.checkpoints import (
     whole_files,
 )
 from flaxlayer.checkpoints.pending_save import PendingSave
-from flaxlayer.stored_layer import StoredLayer
-from flaxlayer.weights.variable_tree import Path, joined
+from flaxlayer.layer.model_layer import ModelLayer
+from flaxlayer.paths import Path, joined
 
 
 def save_variables(
-    layer: StoredLayer,
+    layer: ModelLayer,
     path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
@@ -97,21 +97,21 @@ def save_variables(
     return pending
 
 
-def weights_of(layer: StoredLayer, purpose: str) -> dict[Path, keras.Variable]:
+def weights_of(layer: ModelLayer, purpose: str) -> dict[Path, keras.Variable]:
     """The variables of a layer by path, for saving and loading.
 
     Raises:
         TypeError: it is no layer of this package.
         ValueError: it was never built.
     """
-    if not isinstance(layer, StoredLayer):
+    if not isinstance(layer, ModelLayer):
         raise TypeError(
             "Expected a `FlaxLayer` or a `JaxLayer`; of a model pass its "
             "layer, `model.get_layer(name)`. Received: "
             f"{layer!r:.200} (of type {type(layer).__name__})."
         )
-    layer._check_has_weights(purpose)
-    return layer._weights_by_path()
+    layer._check_there(purpose)
+    return layer._weights.by_path()
 
 
 def _start(

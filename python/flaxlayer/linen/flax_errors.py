@@ -6,8 +6,7 @@ from typing import get_args
 import flax
 import flax.linen as nn
 
-from flaxlayer.linen.collection_policies import Policy
-from flaxlayer.weights import variable_tree
+from flaxlayer.calls.collection_policies import Policy
 
 
 def explained(
@@ -15,7 +14,7 @@ def explained(
     *,
     layer: str,
     streams: Mapping[str, str],
-    stored: tuple[variable_tree.Path, ...],
+    collections: Sequence[str],
     booleans: Sequence[str],
 ) -> ValueError:
     """An error in terms of the layer's arguments, with Flax's text in it.
@@ -24,7 +23,7 @@ def explained(
         error: what Flax raised.
         layer: how the message calls the layer.
         streams: the random streams of the layer and their policies.
-        stored: the paths of its weights.
+        collections: those of its weights.
         booleans: the boolean arguments of its method that are not the mode.
     """
     match error:
@@ -47,7 +46,7 @@ def explained(
                 "what is only there in calls, `collections=` says what becomes "
                 f"of it: a mapping from names to one of {get_args(Policy)}. "
                 "The collections of the weights are "
-                f"{sorted({path[0] for path in stored})}."
+                f"{sorted(collections)}."
             )
         case (
             flax.errors.ScopeParamShapeError()

@@ -15,13 +15,9 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from flaxlayer.paths import Path, StructureMismatch, joined
 from flaxlayer.weights import casting, variable_tree
-from flaxlayer.weights.variable_tree import (
-    Leaf,
-    Path,
-    StructureMismatch,
-    joined,
-)
+from flaxlayer.weights.variable_tree import Leaf
 
 
 def leaf_of(path: Path, value: Any) -> Leaf:
@@ -41,6 +37,45 @@ def leaf_of(path: Path, value: Any) -> Leaf:
     if not (jnp.issubdtype(dtype, jnp.number) or dtype == np.bool_):
         return Leaf(path, None, value)  # Text, dates, objects.
     return Leaf(path, jax.ShapeDtypeStruct(tuple(shape), dtype), value)
+
+
+def leaves_for(
+    tree: variable_tree.VariableTree, values: Any, prefix: Path
+) -> list[Leaf]:
+    """The leaves of a pytree that is to be assigned to a tree of variables.
+
+    Typed keys come as their data. Leaves that are no arrays, and are none in
+    the tree, belong to the model, which has them: they are left out.
+
+    Args:
+        tree: whose variables they are for.
+        values: the pytree.
+        prefix: what the paths of its leaves start with.
+
+    Raises:
+        StructureMismatch: a key is of another implementation than the one it
+            is for.
+    """
+    ours, _ = variable_tree.describe_leaves(tree.as_specs(), prefix)
+    static = {leaf.path for leaf in ours if not leaf.is_array}
+    impls = {leaf.path: leaf.key_impl for leaf in tree.array_leaves()}
+    leaves, _ = variable_tree.describe_leaves(values, prefix)
+    received = []
+    for leaf in leaves:
+        impl = impls.get(leaf.path)
+        if not leaf.is_array and leaf.path in static:
+            continue
+        if leaf.key_impl is None:
+            received.append(leaf)
+        elif impl is None or impl == leaf.key_impl:
+            data = jax.random.key_data(leaf.value)
+            received.append(leaf_of(leaf.path, data))
+        else:
+            raise StructureMismatch(
+                f"`{joined(leaf.path)}`: expected a key "
+                f"of {impl}, received one of {leaf.key_impl}"
+            )
+    return received
 
 
 def check(

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 
 from flaxlayer import jax_compat, keras_compat
 from flaxlayer.calls import input_specs
+from flaxlayer.paths import Path, joined
 from flaxlayer.weights import (
     exact_arithmetic,
     memory,
@@ -125,7 +126,7 @@ class Initialization:
             )
         small, large = shapes
         self._report_unknown(
-            f"`{variable_tree.joined(path)}`"
+            f"`{joined(path)}`"
             for path, shape in small.items()
             if large.get(path) != shape
         )
@@ -146,7 +147,7 @@ class Initialization:
 
     def _check_dimensions(self) -> None:
         self._report_unknown(
-            f"`{variable_tree.joined(leaf.path)}` {leaf.spec.shape}"
+            f"`{joined(leaf.path)}` {leaf.spec.shape}"
             for leaf in self.leaves
             if leaf.spec is not None
             and not all(isinstance(d, int) for d in leaf.spec.shape)
@@ -184,7 +185,7 @@ class Initialization:
         """
         memory.check(
             {
-                f"`{variable_tree.joined(leaf.path)}`": leaf.spec
+                f"`{joined(leaf.path)}`": leaf.spec
                 for leaf in self.leaves
                 if leaf.spec is not None
             }
@@ -212,9 +213,7 @@ class Initialization:
             equations, title=f"Initialising {arrays} weights", unit="operation"
         )
 
-    def initializer(
-        self, path: variable_tree.Path
-    ) -> variable_tree.Initializer:
+    def initializer(self, path: Path) -> variable_tree.Initializer:
         """A Keras initializer for the array leaf at `path`."""
         arrays = [leaf.path for leaf in self.leaves if leaf.is_array]
         index = arrays.index(path)

@@ -8,7 +8,8 @@ what a dict holds that is no dict itself is one variable.
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-from flaxlayer.weights import path_patterns, variable_tree
+from flaxlayer.paths import Path
+from flaxlayer.weights import path_patterns
 
 Kind = Literal["trainable", "frozen", "state"]
 
@@ -79,9 +80,7 @@ class Partition:
                     f"Leave one out. Received: {kind!r} and {policy!r}."
                 )
 
-    def check_patterns(
-        self, paths: Sequence[variable_tree.Path], layer: str
-    ) -> None:
+    def check_patterns(self, paths: Sequence[Path], layer: str) -> None:
         """Reports patterns that decide of no weight.
 
         Raises:

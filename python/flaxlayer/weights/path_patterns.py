@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from flaxlayer.weights import variable_tree
+from flaxlayer.paths import Path, listed
 
 
 def checked(pattern: Any, *, layer: str, argument: str) -> str:
@@ -86,9 +86,9 @@ def first_match(values: Mapping[str, Any], path: Sequence[str]) -> Any | None:
 
 def check_deciding(
     patterns: Sequence[str],
-    paths: Sequence[variable_tree.Path],
+    paths: Sequence[Path],
     *,
-    matching: Callable[[str, variable_tree.Path], bool],
+    matching: Callable[[str, Path], bool],
     layer: str,
     argument: str,
 ) -> None:
@@ -112,7 +112,7 @@ def check_deciding(
                 f"{layer}: the pattern {pattern!r} of `{argument}` matches no "
                 "weight that it could be for; it has to match a whole path, "
                 "with or without the collection. The paths are "
-                f"{variable_tree.listed(paths)}."
+                f"{listed(paths)}."
             )
         left = [path for path in undecided if not matching(pattern, path)]
         if len(left) == len(undecided):

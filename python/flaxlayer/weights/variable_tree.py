@@ -19,9 +19,15 @@ import keras
 import numpy as np
 
 from flaxlayer import jax_compat
+from flaxlayer.paths import (
+    Path,
+    StructureMismatch,
+    joined,
+    listed,
+    path_of,
+)
 from flaxlayer.weights import casting
 
-Path = tuple[str, ...]
 # Gives the value of one leaf, as Keras asks for it.
 Initializer = Callable[..., jax.Array]
 
@@ -50,10 +56,6 @@ class Leaf:
         return self.spec is not None
 
 
-class StructureMismatch(ValueError):
-    """A tree does not have the structure or the shapes it should have."""
-
-
 def describe_leaves(tree: Any, prefix: Path = ()) -> tuple[list[Leaf], Any]:
     """The leaves of `tree` with their paths and specs, and its structure.
 
@@ -65,21 +67,6 @@ def describe_leaves(tree: Any, prefix: Path = ()) -> tuple[list[Leaf], Any]:
     leaves, treedef = jax.tree_util.tree_flatten_with_path(tree)
     described = [_describe(prefix + path_of(keys), x) for keys, x in leaves]
     return described, treedef
-
-
-def path_of(keys: Sequence[Any]) -> Path:
-    """The strings a JAX key path stands for: `("Dense_0", "kernel")`."""
-    # Haiku names modules "net/~/linear": a slash is a step of its own.
-    return tuple(
-        step
-        for key in keys
-        for step in jax.tree_util.keystr((key,), simple=True).split("/")
-    )
-
-
-def joined(path: Path) -> str:
-    """A path as users read it: `params/Dense_0/kernel`."""
-    return "/".join(path) or "(root)"
 
 
 class VariableTree:
@@ -400,10 +387,3 @@ def _same_containers(treedef: Any, tree: Any) -> bool:
     expected, _ = jax.tree_util.tree_flatten_with_path(placeholders)
     received, _ = jax.tree_util.tree_flatten_with_path(tree)
     return [keys for keys, _ in expected] == [keys for keys, _ in received]
-
-
-def listed(paths: Sequence[Path], at_most: int = 8) -> str:
-    """The first few of these paths as messages show them."""
-    names = [f"`{joined(path)}`" for path in paths[:at_most]]
-    more = len(paths) - len(names)
-    return ", ".join(names) + (f" and {more} more" if more > 0 else "")

@@ -10,8 +10,8 @@ from typing import Any
 
 import keras
 
-from flaxlayer.weights import assignment, variable_tree
-from flaxlayer.weights.variable_tree import Path, joined
+from flaxlayer.paths import Path, StructureMismatch, joined
+from flaxlayer.weights import assignment
 
 # A step of a path cannot hold the separator, nor the one HDF5 makes groups of.
 _ESCAPES = {"%": "%25", ".": "%2E", "/": "%2F"}
@@ -82,7 +82,7 @@ def load(
                 for path, key in zip(stored, keys, strict=True)
             ],
         )
-    except variable_tree.StructureMismatch as error:
+    except StructureMismatch as error:
         raise ValueError(
             f"{layer}: the weights in the file are not those of this layer; "
             f"nothing was assigned. {error}. The file must come from a layer "

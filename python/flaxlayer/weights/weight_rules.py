@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from flaxlayer.paths import Path, listed
 from flaxlayer.weights import path_patterns, variable_tree
 
 # What is no value of an argument, but one of the other.
@@ -68,7 +69,7 @@ class WeightRules:
         earlier = (rule for rule in self.freezing if rule[0] != pattern)
         self.freezing = (*earlier, (pattern, frozen))
 
-    def is_frozen(self, path: variable_tree.Path, initially: bool) -> bool:
+    def is_frozen(self, path: Path, initially: bool) -> bool:
         """Whether the rules freeze what is at a path.
 
         Args:
@@ -82,8 +83,8 @@ class WeightRules:
 
     def check_patterns(
         self,
-        params: tuple[variable_tree.Path, ...],
-        state: tuple[variable_tree.Path, ...],
+        params: tuple[Path, ...],
+        state: tuple[Path, ...],
         layer: str,
     ) -> None:
         """Reports patterns without an effect, which are misspelt.
@@ -144,7 +145,7 @@ class WeightRules:
 
 def check_pattern(
     pattern: str,
-    paths: tuple[variable_tree.Path, ...],
+    paths: tuple[Path, ...],
     *,
     layer: str,
     argument: str,
@@ -159,7 +160,7 @@ def check_pattern(
             f"{layer}: the pattern {pattern!r} of `{argument}` matches no "
             "weight of the layer; it has to match a whole path, with or "
             "without the collection. The paths are "
-            f"{variable_tree.listed(paths)}."
+            f"{listed(paths)}."
         )
 
 

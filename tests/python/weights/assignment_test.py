@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+from flaxlayer.paths import StructureMismatch
 from flaxlayer.weights import assignment
-from flaxlayer.weights.variable_tree import StructureMismatch
 
 A, B = ("params", "a"), ("params", "b")
 

@@ -1,4 +1,4 @@
-"""How a method of a Linen module is called: inputs, mode, mask, collections.
+"""How a method of a module is called: inputs, mode, mask, collections.
 
 A layer is called as its module is: with the module's own arguments, by
 position or by name. Only the word for the mode is Keras's: whatever a module
@@ -10,9 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
-
-from flaxlayer.calls import call_signature
+from flaxlayer.calls import parameters as user_parameters
 
 # What modules call the mode, and whether they mean its opposite by it.
 _WORDS_FOR_TRAINING = {
@@ -164,9 +162,10 @@ def takes_one(signature: inspect.Signature) -> bool:
 
 
 def of_method(
-    method: Callable[..., Any] | str | None,
-    module: nn.Module,
+    method: Callable[..., Any],
+    module: Any,
     *,
+    bound: bool,
     training_argument: str | None,
     collections: Sequence[str],
     layer: str,
@@ -174,9 +173,11 @@ def of_method(
     """Reads the signature of a module's method.
 
     Args:
-        method: a method, bound or not, its name, a function that takes the
-            module first, or `None` for `__call__`.
-        module: whose method it is.
+        method: a method, bound or not, or a function that takes the module
+            first, as `methods.resolved` returns it.
+        module: whose method it is. What it has as an attribute already is
+            not looked for among the arguments.
+        bound: whether `method` has its module.
         training_argument: what it calls the mode: `"auto"` to look for the
             usual words; a name, or `"not "` and a name; or `None`.
         collections: the names of collections that calls are given.
@@ -185,17 +186,14 @@ def of_method(
     Raises:
         TypeError: `training_argument` is neither a string nor `None`, or the
             method is no function.
-        ValueError: there is no method of that name, or it is bound to another
-            module; or the method takes no
-            inputs, has no argument with the name in `training_argument`, or
-            has one with the name of one of the `collections` or of Keras's
-            `training` that is not the mode.
+        ValueError: the method takes no inputs, has no argument with the name
+            in `training_argument`, or has one with the name of one of the
+            `collections` or of Keras's `training` that is not the mode.
     """
-    method, bound = _resolved(method, module, layer)
     parameters = dict(
-        call_signature.parameters_of(method, layer=layer, argument="method")
+        user_parameters.parameters_of(method, layer=layer, argument="method")
     )
-    shown = call_signature.described(parameters)
+    shown = user_parameters.described(parameters)
     positional = [
         p
         for p in parameters.values()
@@ -240,65 +238,9 @@ def of_method(
     )
 
 
-def _resolved(
-    method: Any, module: nn.Module, layer: str
-) -> tuple[Callable[..., Any], bool]:
-    """The method as a function, and whether it already has its module."""
-    if method is None:
-        method = "__call__"
-    if not isinstance(method, str):
-        if not callable(method):
-            raise TypeError(
-                f"{layer}: `method` must be a function, the name of a method, "
-                f"or `None` for `__call__`. Received: {method!r} (of type "
-                f"{type(method).__name__})."
-            )
-        owner = getattr(method, "__self__", None)
-        if isinstance(owner, nn.Module) and not _equal(owner, module):
-            raise ValueError(
-                f"{layer}: `method` is bound to another module than `module`, "
-                "whose fields Flax would not use. Pass its name, "
-                f"{method.__name__!r}. Received: a method of another "
-                f"{type(owner).__name__}."
-            )
-        return method, hasattr(method, "__self__")
-    # Any class can be called, so `getattr` alone would find a `__call__`.
-    defined = any(method in vars(base) for base in type(module).__mro__)
-    found = getattr(type(module), method) if defined else None
-    # `init`, `apply` and the like are those of every module.
-    if not callable(found) or found is getattr(nn.Module, method, None):
-        raise ValueError(
-            f"{layer}: `method` must be the name of a method that "
-            f"{type(module).__name__} defines, a function, or `None` for "
-            f"`__call__`. Received: {method!r}, of the methods "
-            f"{_methods(module)}."
-        )
-    return getattr(module, method), True
-
-
-def _methods(module: nn.Module) -> list[str]:
-    """The public methods that the class of a module defines, and `__call__`."""
-    found = {
-        name
-        for base in type(module).__mro__
-        if base not in nn.Module.__mro__
-        for name, value in vars(base).items()
-        if inspect.isfunction(value)
-        and (name == "__call__" or not name.startswith("_"))
-    }
-    return sorted(found - {"setup"})
-
-
-def _equal(a: nn.Module, b: nn.Module) -> bool:
-    try:
-        return a is b or bool(a == b)
-    except ValueError:  # Arrays among the fields.
-        return False
-
-
 def _modes(
     parameters: dict[str, inspect.Parameter],
-    module: nn.Module,
+    module: Any,
     training_argument: Any,
     shown: str,
     layer: str,

@@ -3,12 +3,28 @@
 from typing import Any
 
 
+def shown(cls: type) -> list[str]:
+    """Those attributes of a class that tell what a layer of it is."""
+    return [
+        name
+        for owner in cls.__mro__
+        for name, value in vars(owner).items()
+        if isinstance(value, Fixed) and value._shown
+    ]
+
+
 class Fixed:
     """An attribute that says what a layer is made of.
 
     Weights, signatures and compiled calls belong to the one that the layer
     was made with; another one would be used by some of these and not by all.
+
+    Args:
+        shown: whether a layer is shown with it.
     """
+
+    def __init__(self, *, shown: bool = False):
+        self._shown = shown
 
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from flaxlayer.calls.model_result import Effects
-from flaxlayer.weights import variable_tree
+from flaxlayer.paths import Path, joined
 
 Policy = Literal["state", "drop", "output", "loss", "metric", "transient"]
 
@@ -133,7 +133,7 @@ class CollectionPolicies:
                 if leaves:
                     means = [jnp.mean(x, dtype=jnp.float32) for x in leaves]
                     mean = jnp.mean(jnp.stack(means))
-                    metrics[variable_tree.joined(path)] = mean
+                    metrics[joined(path)] = mean
         return Effects(losses, metrics)
 
 
@@ -145,9 +145,7 @@ def _looks_sown(collection: Any) -> bool:
     )
 
 
-def _entries(
-    collection: Any, path: variable_tree.Path = ()
-) -> list[tuple[variable_tree.Path, Any]]:
+def _entries(collection: Any, path: Path = ()) -> list[tuple[Path, Any]]:
     """The variables of a collection: what its nested dicts hold."""
     if not isinstance(collection, Mapping):
         return [] if collection is None else [(path, collection)]

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 
-from flaxlayer.linen.collection_policies import CollectionPolicies
+from flaxlayer.calls.collection_policies import CollectionPolicies
 
 
 def policies(**declared):

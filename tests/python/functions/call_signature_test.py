@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from flaxlayer.calls import call_signature
+from flaxlayer.functions import call_signature
 
 VALUES = {
     "params": "P",

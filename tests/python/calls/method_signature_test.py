@@ -5,7 +5,7 @@ import inspect
 import flax.linen as nn
 import pytest
 
-from flaxlayer.linen import method_signature
+from flaxlayer.calls import method_signature, methods
 
 WORDS = (
     ("training", False),
@@ -73,9 +73,14 @@ def of_function(
     training_argument="auto",
     collections=(),
 ):
+    module = module or Model()
+    method, bound = methods.resolved(
+        function, module, nn.Module, "FlaxLayer 'probe'"
+    )
     return method_signature.of_method(
-        function,
-        module or Model(),
+        method,
+        module,
+        bound=bound,
         training_argument=training_argument,
         collections=collections,
         layer="FlaxLayer 'probe'",
