@@ -4,14 +4,19 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
+import jax.numpy as jnp
 import keras
+from flax import nnx
 
+from flaxlayer import short_repr
 from flaxlayer.calls import input_specs
 from flaxlayer.calls.collection_policies import Policy
+from flaxlayer.config import module_config
 from flaxlayer.layer import intermediates, layer_config, submodule_rows
 from flaxlayer.layer.fixed import Fixed
 from flaxlayer.layer.model_layer import ModelLayer, NonfiniteState
 from flaxlayer.linen import arguments, linen_model
+from flaxlayer.nnx import nnx_model, recipe
 from flaxlayer.ops import dispatch
 from flaxlayer.randomness import rng_streams
 from flaxlayer.weights.partition import Kind
@@ -21,7 +26,7 @@ _DROPOUT = "dropout"
 
 @keras.saving.register_keras_serializable(package="flaxlayer")
 class FlaxLayer(ModelLayer):
-    """A Keras layer around a `flax.linen.Module`.
+    """A Keras layer around a module of Flax: of Linen, or of NNX.
 
     The layer is called as the module is, through one of its methods:
     `__call__` unless `method` says otherwise. Inputs may be arrays or pytrees
@@ -47,6 +52,13 @@ class FlaxLayer(ModelLayer):
     which the module chooses another dtype, and state, such as batch
     statistics, keep theirs.
 
+    A `flax.nnx.Module` is given as an instance, whose variables are copied, or
+    as its class or a `functools.partial` of it, which is made with
+    `rngs=nnx.Rngs(seed)` when the layer is built, and saved with its arguments.
+    `nnx.Param` is trained, and other variables, keys and counters of random
+    streams among them, are state. The mode is also set by `train()` and
+    `eval()`. See `docs/guide/nnx.md`.
+
     Example:
         ```python
         class Classifier(nn.Module):
@@ -60,19 +72,20 @@ class FlaxLayer(ModelLayer):
         ```
 
     Args:
-        module: an instance of a `flax.linen.Module` subclass.
+        module: an instance of a `flax.linen.Module` subclass; or an instance
+            of a `flax.nnx.Module` subclass, such a class, or a partial of one.
         method: a method of the module, bound or not, its name, or a function
             that takes the module as its first argument. It is used for the
             initialisation and for all calls.
         variables: all variables of the module, or those of some collections,
             in the form `module.init` returns: a dict from collection names to
             nested dicts. Collections that it lacks are initialised. With
-            `None` all of them are, when the layer is built.
+            `None` all of them are, when the layer is built. Of Linen only.
         rngs: the random streams the module's calls need: a sequence of names,
             whose streams are given in training only, or a mapping from names
             to `"training"`, `"always"` or `"never"`. `"dropout"` gets the keys
             that Keras's own layer would give it; each other stream has its
-            own.
+            own. Of Linen only.
         collections: what becomes of variable collections, by name: `"state"`,
             kept as non-trainable weights; `"drop"`; `"output"`, returned by
             each call, which returns a tuple of the outputs and a dict of such
@@ -87,7 +100,8 @@ class FlaxLayer(ModelLayer):
             pattern is a regular expression for a path, such as `"adapters"` or
             `"params/encoder/.*"`, and speaks of all that is below it; without
             a collection it means parameters. The first that matches counts. By
-            default `"params"` is trainable and all else state.
+            default `"params"` is trainable and all else state. Of NNX a key may
+            also be a filter, such as `nnx.LoRAParam`.
         regularizers: Keras regularizers, or what `keras.regularizers.get`
             takes, by pattern: a regular expression that matches the whole path
             of a weight, with or without its collection, such as `".*/kernel"`.
@@ -95,7 +109,8 @@ class FlaxLayer(ModelLayer):
         constraints: the same for `keras.constraints`.
         training_argument: the argument that says the mode to the method: its
             name, `"not "` and its name if it means the opposite, `None` if
-            there is none, or `"auto"` for what is described above.
+            there is none, or `"auto"` for what is described above. Of NNX,
+            `train()` and `eval()` are called with `"auto"` only.
         inputs_spec: shapes and dtypes to build for, where Keras does not know
             them: a pytree, of the structure of the first input, of
             `jax.ShapeDtypeStruct`s, `keras.KerasTensor`s or arrays; or
@@ -115,8 +130,8 @@ class FlaxLayer(ModelLayer):
             and `trainable`.
 
     Raises:
-        TypeError: `module` is not an instance of a Linen module, `variables`
-            is not a dict of dicts, or another argument is of a wrong type.
+        TypeError: `module` is no module as described, `variables` is not a
+            dict of dicts, or another argument is of a wrong type.
         ValueError: the Keras backend is not JAX, `method` cannot be called as
             described above, a policy, kind or pattern is none, or `dtype` is
             not of floating point, or a quantized policy.
@@ -128,7 +143,7 @@ class FlaxLayer(ModelLayer):
 
     def __init__(
         self,
-        module: nn.Module,
+        module: nn.Module | nnx.Module | Callable[..., nnx.Module],
         method: Callable[..., Any] | str | None = None,
         variables: Mapping[str, Any] | None = None,
         *,
@@ -145,20 +160,29 @@ class FlaxLayer(ModelLayer):
         **kwargs: Any,
     ):
         where = self._named_by(kwargs)
-        self.module = arguments.checked_module(module, where)
+        is_nnx = recipe.is_nnx(module)
+        self.module = (
+            module if is_nnx else arguments.checked_module(module, where)
+        )
         self.method = method
         self.training_argument = training_argument
         _check_keywords(kwargs, where)
-        model = linen_model.LinenModel(
-            module,
-            method,
-            training_argument=training_argument,
-            rngs=rngs,
-            collections=collections,
-            kinds=partition,
-            layer=where,
-        )
-        params, state = model.given(variables, where)
+        options: dict[str, Any] = {
+            "training_argument": training_argument,
+            "collections": collections,
+            "kinds": partition,
+            "layer": where,
+        }
+        model: nnx_model.NnxModel | linen_model.LinenModel
+        if is_nnx:
+            _check_linen_only(variables, rngs, where)
+            model = nnx_model.NnxModel(module, method, **options)
+            params, state = model.given()
+        else:
+            model = linen_model.LinenModel(
+                self.module, method, rngs=rngs, **options
+            )
+            params, state = model.given(variables, where)
         super().__init__(
             model,
             params=params,
@@ -197,6 +221,31 @@ class FlaxLayer(ModelLayer):
         """
         with intermediates.reading("all" if capture_all else "sown"):
             return self(*args, training=training, **kwargs)
+
+    def merged(self) -> nnx.Module:
+        """The NNX module with copies of the present weights.
+
+        To go on with it in plain NNX: the layer does not see what becomes of
+        it.
+
+        Raises:
+            TypeError: the module is one of Linen, which holds no weights.
+            ValueError: the layer was never built.
+        """
+        if not isinstance(self._model, nnx_model.NnxModel):
+            raise TypeError(
+                f"{self._described}: `merged()` returns an NNX module, and "
+                "`module` is one of Linen, which holds no weights: call "
+                "`layer.module.apply(layer.get_layer_variables(), ...)`. "
+                f"Received: {short_repr.of(self.module)}."
+            )
+        self._check_there("merge")
+        return self._model.merged(
+            *(
+                tree.unflatten([jnp.copy(v.value) for v in tree.variables])
+                for tree, _ in self._weights.trees()
+            )
+        )
 
     # What is in the module.
 
@@ -243,8 +292,37 @@ class FlaxLayer(ModelLayer):
                 the constructor raises.
         """
         return layer_config.made(
-            cls, config, linen_model.decode_config, super().from_config
+            cls, config, _decode_config, super().from_config
         )
+
+
+def _decode_config(config: dict[str, Any], where: str) -> None:
+    if module_config.is_factory(config.get("module")):
+        nnx_model.decode_config(config, where)
+    else:
+        linen_model.decode_config(config, where)
+
+
+def _check_linen_only(variables: Any, rngs: Any, where: str) -> None:
+    for name, value, default, way_out in (
+        (
+            "variables",
+            variables,
+            None,
+            "pass a module that has them, or set them by `set_layer_variables`",
+        ),
+        (
+            "rngs",
+            rngs,
+            (_DROPOUT,),
+            "its streams are those of the `nnx.Rngs` it was made with",
+        ),
+    ):
+        if value != default:
+            raise ValueError(
+                f"{where}: `{name}` speaks of a Linen module, and `module` is "
+                f"one of NNX: {way_out}. Received: {value!r:.200}."
+            )
 
 
 def _check_keywords(kwargs: Mapping[str, Any], where: str) -> None:

@@ -14,13 +14,19 @@ from typing import Any
 
 import pytest
 
-from tests.docs import misuses_made, misuses_of_files, misuses_used
+from tests.docs import (
+    misuses_made,
+    misuses_of_files,
+    misuses_of_nnx,
+    misuses_used,
+)
 from tests.docs.misuse import Misuse, changed
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs/bad_inputs.md"
 
 GROUPS: dict[str, list[Misuse]] = {
     "The module": misuses_made.MODULE,
+    "A module of NNX": misuses_of_nnx.NNX,
     "Its method": misuses_made.METHOD,
     "Given variables": misuses_made.VARIABLES,
     "Random streams and seeds": misuses_made.RANDOMNESS,

@@ -5,7 +5,6 @@ import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
-from flax import nnx
 
 from flaxlayer.ops import native
 from tests.docs.misuse import (
@@ -27,14 +26,6 @@ from tests.docs.misuse import (
     variables,
     variables_with,
 )
-
-
-class NnxNet(nnx.Module):
-    def __call__(self, x):
-        return x
-
-    def __repr__(self):
-        return "NnxNet()"
 
 
 def function(x):
@@ -70,13 +61,6 @@ MODULE = [
         TypeError,
         "`module`",
         "`Net(...)`, not the class",
-    ),
-    Misuse(
-        "an NNX module",
-        lambda: flax_layer(NnxNet()),
-        TypeError,
-        "`module`",
-        "NNX",
     ),
     Misuse(
         "a function in place of a module",

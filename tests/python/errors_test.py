@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
-from flax import nnx
 from jax.experimental import sparse
 
 from flaxlayer import FlaxLayer, JaxLayer
@@ -167,25 +166,21 @@ def test_a_method_has_to_be_a_function_or_a_name(method):
 # Modules.
 
 
-class NnxNet(nnx.Module):
-    def __call__(self, inputs):
-        return inputs
-
-
 @pytest.mark.parametrize(
     ("module", "hint"),
     [
         (Net, "Net(...)`, not the class"),
-        (NnxNet(), "NNX module"),
         (nn, "of type module"),
         (None, "of type NoneType"),
         (lambda inputs: inputs, "of type function"),
         (keras.layers.Dense, "Pass an instance"),
     ],
-    ids=["class", "nnx", "python module", "none", "function", "keras layer"],
+    ids=["class", "python module", "none", "function", "keras layer"],
 )
-def test_what_is_no_linen_module_is_refused(module, hint):
-    with pytest.raises(TypeError, match="`module` must be a Linen") as error:
+def test_what_is_no_module_is_refused(module, hint):
+    with pytest.raises(
+        TypeError, match="`module` must be a Flax module"
+    ) as error:
         FlaxLayer(module, name="probe")
     assert hint in str(error.value)
     assert "FlaxLayer 'probe'" in str(error.value)

@@ -8,7 +8,7 @@ import pytest
 import flaxlayer
 
 PACKAGE = pathlib.Path(flaxlayer.__file__).parent
-MODELS = ("functions", "linen")
+MODELS = ("functions", "linen", "nnx")
 
 
 def imports(folder):

@@ -18,6 +18,7 @@ from flaxlayer.config.name_resolution import (
     FUNCTION,
     MODULE_CLASS,
     NAMED_TUPLE,
+    NNX_CLASS,
     TRANSFORMERS_CONFIG,
     Kind,
     resolve,
@@ -33,6 +34,10 @@ MAX_VALUES = 1_000_000
 _MAX_CONTAINERS = 4 * MAX_DEPTH
 
 Node = Mapping[str, Any]
+
+
+# What a partial may be one of.
+_IN_PARTIALS = ("class", "nnx_class", "function", "initializer")
 
 
 class Decoder:
@@ -199,6 +204,9 @@ class Decoder:
     def _class(self, node: Node, path: str, depth: int) -> Any:
         return self._resolve(node, "class", MODULE_CLASS, path)
 
+    def _nnx_class(self, node: Node, path: str, depth: int) -> Any:
+        return self._resolve(node, "class", NNX_CLASS, path)
+
     def _function(self, node: Node, path: str, depth: int) -> Any:
         return self._resolve(node, "name", FUNCTION, path)
 
@@ -209,7 +217,7 @@ class Decoder:
 
     def _partial(self, node: Node, path: str, depth: int) -> Any:
         inner = take(node, "function", dict, self._site(path))
-        if inner.get("type") not in ("class", "function", "initializer"):
+        if inner.get("type") not in _IN_PARTIALS:
             raise ValueError(
                 f"{self._site(path)} is a partial of something else than a "
                 "function or a module class."
@@ -324,6 +332,7 @@ _DECODERS: dict[str, Callable[[Decoder, Node, str, int], Any]] = {
     "initializer": Decoder._initializer,
     "module": Decoder._module,
     "named_tuple": Decoder._named_tuple,
+    "nnx_class": Decoder._nnx_class,
     "partial": Decoder._partial,
     "ref": Decoder._ref,
     "spec": Decoder._spec,

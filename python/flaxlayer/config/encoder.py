@@ -11,6 +11,7 @@ import flax.linen as nn
 import jax
 import keras
 import numpy as np
+from flax import nnx
 from flax.core import FrozenDict
 
 from flaxlayer.config import keras_form, project_configs
@@ -20,6 +21,7 @@ from flaxlayer.config.name_resolution import (
     FUNCTION,
     MODULE_CLASS,
     NAMED_TUPLE,
+    NNX_CLASS,
     TRANSFORMERS_CONFIG,
     WAY_OUT,
     Kind,
@@ -192,6 +194,9 @@ class Encoder:
         }
 
     def _class(self, value: type, path: str, depth: int) -> Config:
+        if issubclass(value, nnx.Module):
+            name = name_of(value, NNX_CLASS, self._site(path))
+            return {"type": "nnx_class", "class": name}
         if not issubclass(value, nn.Module):
             return self._object(value, path, depth)
         name = name_of(value, MODULE_CLASS, self._site(path))
@@ -301,7 +306,7 @@ class Encoder:
 
 
 def _is_module_class(value: Any) -> bool:
-    return is_class(value) and issubclass(value, nn.Module)
+    return is_class(value) and issubclass(value, nn.Module | nnx.Module)
 
 
 def _path(cls: type) -> str:

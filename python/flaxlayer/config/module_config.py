@@ -16,6 +16,7 @@ from typing import Any
 
 import flax.linen as nn
 import keras
+from flax import nnx
 
 from flaxlayer.config.decoder import Decoder
 from flaxlayer.config.encoder import Config, Encoder
@@ -30,9 +31,11 @@ from flaxlayer.keras_compat import in_safe_mode
 
 _CALL = "__call__"
 # The methods that the program itself has made layers of, by class.
-_named_methods: weakref.WeakKeyDictionary[type[nn.Module], set[str]] = (
+_named_methods: weakref.WeakKeyDictionary[type, set[str]] = (
     weakref.WeakKeyDictionary()
 )
+# What modules are made of that is none of their own.
+_BASES = {*nn.Module.__mro__, *nnx.Module.__mro__}
 # The forms in which a function is written. Objects that can be called are
 # more than functions, and would be run by their own `__call__`.
 _FUNCTION_FORMS = ("function", "initializer", "partial")
@@ -88,13 +91,58 @@ def decode_module(config: object, *, where: str) -> nn.Module:
     return module
 
 
-def encode_method(method: Any, module: nn.Module, *, where: str) -> Any:
+def encode_factory(factory: Any, *, where: str) -> Config:
+    """Writes a class of NNX modules, or a partial of one.
+
+    Args:
+        factory: What makes the module, but for its `rngs`.
+        where: The layer and argument it belongs to, for messages.
+
+    Returns:
+        Nested dicts, lists and plain values, for JSON and `decode_factory`.
+
+    Raises:
+        TypeError: If an argument has no form that could be read back.
+        ValueError: If one is too large, or nested too deeply.
+    """
+    return Encoder(where, "module").encode(factory, "module")
+
+
+def is_factory(config: object) -> bool:
+    """Whether a configuration is one that `encode_factory` wrote."""
+    while isinstance(config, Mapping) and config.get("type") == "partial":
+        config = config.get("function")
+    return isinstance(config, Mapping) and config.get("type") == "nnx_class"
+
+
+def decode_factory(config: object, *, where: str) -> Any:
+    """Reads what `encode_factory` wrote.
+
+    Args:
+        config: The configuration; it is not changed.
+        where: The layer and argument it belongs to, for messages.
+
+    Returns:
+        A class, or a partial of one.
+
+    Raises:
+        ValueError: If it is damaged, or names what may not be used here.
+    """
+    if not is_factory(config):
+        raise ValueError(
+            f"{where} should be a class of NNX modules, or a partial of one, "
+            f"and is {config!r:.100}"
+        )
+    return Decoder(config, where, "module").decode(config, "module")
+
+
+def encode_method(method: Any, cls: type, *, where: str) -> Any:
     """Writes the method of a module that a layer calls.
 
     Args:
         method: A method of the module, its name, a function that takes the
             module, or None.
-        module: The module.
+        cls: The class of the module.
         where: The layer and argument it belongs to, for messages.
 
     Returns:
@@ -107,15 +155,15 @@ def encode_method(method: Any, module: nn.Module, *, where: str) -> Any:
     if method is None:
         return None
     if isinstance(method, str):
-        _method(method, module, where)
+        _method(method, cls, where)
         return method
-    name = _own_name(method, module)
+    name = _own_name(method, cls)
     if name is not None:
         return name
     return encode_function(getattr(method, "__func__", method), where=where)
 
 
-def name_method(method: Any, module: nn.Module) -> None:
+def name_method(method: Any, cls: type) -> None:
     """Lets files name a method for modules of this class.
 
     Building a layer runs the method that its file names. Any class that is
@@ -127,11 +175,11 @@ def name_method(method: Any, module: nn.Module) -> None:
     Args:
         method: A method of the module, its name, a function that takes the
             module, or None.
-        module: The module.
+        cls: The class of the module.
     """
-    name = method if isinstance(method, str) else _own_name(method, module)
+    name = method if isinstance(method, str) else _own_name(method, cls)
     if name is not None:
-        _named_methods.setdefault(type(module), set()).add(name)
+        _named_methods.setdefault(cls, set()).add(name)
 
 
 def decode_method(config: object, module: nn.Module, *, where: str) -> Any:
@@ -148,12 +196,32 @@ def decode_method(config: object, module: nn.Module, *, where: str) -> Any:
     Raises:
         ValueError: If it is damaged, or names what may not be used here.
     """
+    if isinstance(config, str):
+        decode_method_of_class(config, type(module), where=where)
+        return types.MethodType(_method(config, type(module), where), module)
+    return decode_method_of_class(config, type(module), where=where)
+
+
+def decode_method_of_class(config: object, cls: type, *, where: str) -> Any:
+    """Reads what `encode_method` wrote, where there is no module yet.
+
+    Args:
+        config: The configuration; it is not changed.
+        cls: The class of the module.
+        where: The layer and argument it belongs to, for messages.
+
+    Returns:
+        The name of a method, a function, or None.
+
+    Raises:
+        ValueError: If it is damaged, or names what may not be used here.
+    """
     if config is None:
         return None
     if isinstance(config, str):
-        method = _method(config, module, where)
-        if in_safe_mode() and not _may_be_named(config, method, module):
-            name = f"{type(module).__name__}.{config}"
+        method = _method(config, cls, where)
+        if in_safe_mode() and not _may_be_named(config, method, cls):
+            name = f"{cls.__name__}.{config}"
             raise ValueError(
                 f"{where} names `{name}`, which would be run to build the "
                 "layer. Of an imported class a file may only name `__call__`, "
@@ -164,7 +232,7 @@ def decode_method(config: object, module: nn.Module, *, where: str) -> Any:
                 f"`custom_objects={{{config!r}: {name}}}`, or load with "
                 "`safe_mode=False`."
             )
-        return types.MethodType(method, module)
+        return config
     return decode_function(config, where=where)
 
 
@@ -257,12 +325,12 @@ def decode_tree(config: object, *, where: str) -> Any:
     return Decoder(config, where, "").decode(config, "")
 
 
-def _methods(module: nn.Module) -> dict[str, types.FunctionType]:
-    """The methods of a module's class that are not those of every module."""
+def _methods(cls: type) -> dict[str, types.FunctionType]:
+    """The methods of a class of modules that are not those of every module."""
     methods: dict[str, types.FunctionType] = {}
-    for cls in reversed(type(module).__mro__):
-        if cls not in nn.Module.__mro__:
-            for name, value in vars(cls).items():
+    for owner in reversed(cls.__mro__):
+        if owner not in _BASES:
+            for name, value in vars(owner).items():
                 # An override that is no method hides the method.
                 methods.pop(name, None)
                 if isinstance(value, types.FunctionType):
@@ -270,18 +338,16 @@ def _methods(module: nn.Module) -> dict[str, types.FunctionType]:
     return methods
 
 
-def _own_name(method: Any, module: nn.Module) -> str | None:
-    """The name of a method of the module's class; None if it is none."""
+def _own_name(method: Any, cls: type) -> str | None:
+    """The name of a method of the class; None if it is none."""
     function = getattr(method, "__func__", method)
     name = getattr(function, "__name__", None)
-    found = isinstance(name, str) and _methods(module).get(name) is function
+    found = isinstance(name, str) and _methods(cls).get(name) is function
     return name if found else None
 
 
-def _may_be_named(
-    name: str, method: types.FunctionType, module: nn.Module
-) -> bool:
-    if name == _CALL or name in _named_methods.get(type(module), ()):
+def _may_be_named(name: str, method: types.FunctionType, cls: type) -> bool:
+    if name == _CALL or name in _named_methods.get(cls, ()):
         return True
     # Flax wraps methods: what was registered in the class is inside.
     function = inspect.unwrap(method)
@@ -297,11 +363,11 @@ def _is_function_form(config: Mapping[str, Any]) -> bool:
     ) in ("function", "__lambda__")
 
 
-def _method(name: str, module: nn.Module, where: str) -> types.FunctionType:
-    method = _methods(module).get(name)
+def _method(name: str, cls: type, where: str) -> types.FunctionType:
+    method = _methods(cls).get(name)
     if method is None or (name.startswith("__") and name != _CALL):
         raise ValueError(
             f"{where} names {name!r:.100}, which is no method that "
-            f"`{type(module).__name__}` defines."
+            f"`{cls.__name__}` defines."
         )
     return method

@@ -23,6 +23,7 @@ from typing import Any
 
 import flax.linen as nn
 import keras
+from flax import nnx
 
 from flaxlayer.config import project_configs
 from flaxlayer.config.imported_names import imported
@@ -79,6 +80,11 @@ def _kind(
 MODULE_CLASS = _kind(
     "a `flax.linen.Module` class",
     lambda value: is_subclass(value, nn.Module),
+    importable=lambda cls: True,
+)
+NNX_CLASS = _kind(
+    "a `flax.nnx.Module` class",
+    lambda value: is_subclass(value, nnx.Module),
     importable=lambda cls: True,
 )
 TRANSFORMERS_CONFIG = _kind(
@@ -195,7 +201,7 @@ def resolve(name: object, kind: Kind, site: str) -> Any:
     register = "register it with `keras.saving.register_keras_serializable()`"
     if kind is FUNCTION:
         advice += f", or {register}"
-    elif kind is MODULE_CLASS:
+    elif kind in (MODULE_CLASS, NNX_CLASS):
         # Keras registers no class without.
         advice += f", or give it `get_config` and `from_config` and {register}"
     raise ValueError(

@@ -13,17 +13,19 @@ def checked_module(module: Any, layer: str) -> nn.Module:
     """The `module` argument, validated.
 
     Raises:
-        TypeError: it is not an instance of a Linen module.
+        TypeError: it is no instance of a Linen module, and so no module: what
+            NNX has is not asked for here.
     """
     if isinstance(module, nn.Module):
         return module
-    hint = "Pass an instance of a `flax.linen.Module` subclass."
+    hint = (
+        "Pass an instance of a `flax.linen.Module` subclass, or of NNX an "
+        "instance, a class, or a `functools.partial` of a class."
+    )
     if isinstance(module, type) and issubclass(module, nn.Module):
         hint = f"Pass an instance: `{module.__name__}(...)`, not the class."
-    elif any(c.__module__.startswith("flax.nnx") for c in type(module).__mro__):
-        hint = "It is an NNX module; this layer takes Linen modules."
     raise TypeError(
-        f"{layer}: `module` must be a Linen module. {hint} Received: "
+        f"{layer}: `module` must be a Flax module. {hint} Received: "
         f"{module!r:.200} (of type {type(module).__name__})."
     )
 

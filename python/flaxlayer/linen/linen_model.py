@@ -92,7 +92,7 @@ class LinenModel:
             layer=layer,
         )
         self.call_form = MethodCall(self._signature, self._transient)
-        module_config.name_method(method, module)
+        module_config.name_method(method, type(module))
         self.axis_names: Mapping[str, tuple[Any, ...]] = MappingProxyType({})
         self.metric_paths: frozenset[str] = frozenset()
         self._submodules = Submodules()
@@ -281,7 +281,7 @@ class LinenModel:
                 self._module, where=f"{where}: `module`"
             ),
             "method": module_config.encode_method(
-                self._method, self._module, where=f"{where}: `method`"
+                self._method, type(self._module), where=f"{where}: `method`"
             ),
             "rngs": dict(self.streams.policies),
         }

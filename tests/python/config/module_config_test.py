@@ -744,9 +744,9 @@ def test_custom_objects_of_the_wrong_kind_are_passed_over():
 @pytest.mark.parametrize("name", ["__call__", "encode", "_hidden"])
 def test_a_method_is_written_by_name(name):
     module = Holder()
-    module_config.name_method(name, module)
+    module_config.name_method(name, type(module))
     for method in (getattr(module, name), getattr(Holder, name), name):
-        config = module_config.encode_method(method, module, where="test")
+        config = module_config.encode_method(method, type(module), where="test")
         assert config == name
         again = module_config.decode_method(config, module, where="test")
         assert again == getattr(module, name)
@@ -756,7 +756,7 @@ def test_a_method_of_a_base_class_is_found():
     class Derived(Holder):
         encode = None
 
-    module_config.name_method("_hidden", Derived())
+    module_config.name_method("_hidden", Derived)
     again = module_config.decode_method("_hidden", Derived(), where="test")
     assert again.__func__ is Holder._hidden
     with pytest.raises(ValueError, match="'encode'"):
@@ -765,13 +765,13 @@ def test_a_method_of_a_base_class_is_found():
 
 def test_a_method_may_be_a_function_or_nothing():
     module = Holder()
-    config = module_config.encode_method(square, module, where="test")
+    config = module_config.encode_method(square, type(module), where="test")
     again = module_config.decode_method(config, module, where="test")
     assert again is square
-    assert module_config.encode_method(None, module, where="test") is None
+    assert module_config.encode_method(None, type(module), where="test") is None
     assert module_config.decode_method(None, module, where="test") is None
     with pytest.raises(TypeError, match="test is a lambda"):
-        module_config.encode_method(not_named, module, where="test")
+        module_config.encode_method(not_named, type(module), where="test")
 
 
 # Functions.

@@ -640,7 +640,7 @@ def test_what_is_no_method_of_the_class_is_refused(name):
     with pytest.raises(ValueError, match="no method that `Holder` defines"):
         module_config.decode_method(name, Holder(), where="test")
     with pytest.raises(ValueError, match="no method that `Holder` defines"):
-        module_config.encode_method(name, Holder(), where="test")
+        module_config.encode_method(name, Holder, where="test")
 
 
 @pytest.mark.parametrize("config", [1, [], {}, {"type": "tuple", "items": []}])

@@ -1,0 +1,1 @@
+"""NNX modules: as pure functions of what is in their variables."""

@@ -1,0 +1,403 @@
+"""An NNX module as pure functions of pytrees."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from flax import nnx
+
+from flaxlayer import jax_compat
+from flaxlayer.calls import method_signature, methods
+from flaxlayer.calls.call_arguments import CallArguments
+from flaxlayer.calls.called import Called
+from flaxlayer.calls.collection_policies import CollectionPolicies
+from flaxlayer.calls.method_call import MethodCall
+from flaxlayer.calls.model_result import Intermediates, ModelResult
+from flaxlayer.config import module_config
+from flaxlayer.nnx import recipe
+from flaxlayer.nnx.graph import (
+    Graph,
+    changed,
+    mark_traced_arrays,
+    static_attributes,
+)
+from flaxlayer.nnx.variables import Kinds, collection_of, value_of
+from flaxlayer.ops import dispatch
+from flaxlayer.paths import Path, StructureMismatch, joined
+from flaxlayer.randomness.key_form import KeyForm
+from flaxlayer.randomness.rng_streams import RngStreams
+
+_DEFAULT = "default"
+_INTERMEDIATES = "intermediates"
+
+
+class NnxModel:
+    """Makes and calls an NNX module, and keeps what is in its variables.
+
+    What the methods and attributes are is said by `flaxlayer.model.Model`.
+    Random streams of NNX are variables: calls are given no keys.
+
+    Args:
+        module: an instance; or a class or partial that makes one.
+        method: the method that is called.
+        training_argument: what the method calls the mode, see `FlaxLayer`.
+        collections: what becomes of what calls sow.
+        kinds: what kind of weights variables are, as `partition=` says.
+        layer: how error messages call the layer.
+
+    Raises:
+        TypeError: an argument is not of the type it should be.
+        ValueError: a partial has `rngs`, the method cannot be called as a
+            layer calls it, or a policy or kind is none.
+    """
+
+    completes = False
+    prefixes: tuple[Path, Path] = ((), ())  # Collections name themselves.
+    keeps_masks = True
+    submodules: Mapping[Path, Called] = {}
+
+    def __init__(
+        self,
+        module: Any,
+        method: Callable[..., Any] | str | None,
+        *,
+        training_argument: str | None,
+        collections: Any,
+        kinds: Any,
+        layer: str,
+    ):
+        recipe.check(module, layer)
+        self._module = module
+        self._method = method
+        self._training_argument = training_argument
+        self.initializes = not isinstance(module, nnx.Module)
+        self.streams = RngStreams((), base=_DEFAULT, layer=layer)
+        self._collections = CollectionPolicies(collections, layer)
+        for name in self._collections.named("transient"):
+            raise ValueError(
+                f"{layer}: `collections[{name!r}]` is 'transient', which an "
+                "NNX module has no use for: what a call reads and writes are "
+                "its variables, and state. Received: 'transient'."
+            )
+        self._kinds = Kinds(kinds, layer)
+        cls = recipe.class_of(module)
+        self._function = _function(method, cls, layer)
+        self._signature = method_signature.of_method(
+            self._function,
+            None if self.initializes else module,
+            bound=False,
+            training_argument=training_argument,
+            collections=(),
+            layer=layer,
+        )
+        self.call_form = MethodCall(self._signature, ())
+        module_config.name_method(method, cls)
+        self.metric_paths: frozenset[str] = frozenset()
+        self._graph: Graph | None = None
+
+    def given(self) -> tuple[Any, Any]:
+        """Parameters and state of an instance; `None` for a class."""
+        if self.initializes:
+            return None, None
+        graph = self._graph = Graph(self._module, self._kinds)
+        return graph.split(graph.take_values())
+
+    @property
+    def axis_names(self) -> dict[str, tuple[Any, ...]]:
+        """Those of variables that have some in their metadata."""
+        entries = () if self._graph is None else self._graph.entries.values()
+        return {joined(e.path): e.axes for e in entries if e.axes}
+
+    @property
+    def init_streams(self) -> tuple[str, ...]:
+        """The one that `nnx.Rngs` is made of."""
+        return (_DEFAULT,)
+
+    def key_form(self, kernels: dispatch.Kernels) -> KeyForm:
+        """Typed keys, as `nnx.Rngs` makes them."""
+        return KeyForm(
+            jax_compat.default_prng_impl(), typed=True, kernel=kernels.threefry
+        )
+
+    def start_build(self) -> None:
+        """There is nothing to forget."""
+
+    def init(self, keys: dict[str, Any], inputs: Any, layer: str) -> Any:
+        """Makes the module, which no inputs are needed for."""
+        del inputs, layer
+        module = recipe.made(self._module, keys[_DEFAULT])
+        graph = self._graph = Graph(module, self._kinds)
+        return graph.take_values()
+
+    def split(self, made: Any) -> tuple[Any, Any]:
+        """Divides what `init` has made by the kinds of its variables."""
+        return self._known_graph.split(made)
+
+    def apply(
+        self,
+        params: Any,
+        state: Any,
+        keys: dict[str, Any],
+        inputs: Any,
+        *,
+        training: bool,
+        form: KeyForm,
+        intermediates: Intermediates | None,
+        layer: str,
+    ) -> ModelResult:
+        """Calls the method of a new module with these values."""
+        del keys
+        graph = self._known_graph
+        stored = graph.values(params, state, key=lambda data, _: data)
+        given = graph.values(
+            params, state, key=lambda data, impl: _key(data, impl, form)
+        )
+        module = graph.module(given)
+        if self._training_argument == "auto":
+            module.train() if training else module.eval()
+        before = static_attributes(module)
+        outputs = self._called(module, inputs, training)
+        mark_traced_arrays(module)
+        left = self._born(module, layer)
+        lost = changed(before, static_attributes(module))
+        if lost:
+            raise ValueError(
+                f"{layer}: a call has changed {_listed(lost)}, which are no "
+                "variables: a compiled call would lose that. Keep what calls "
+                "change in an `nnx.Variable` that `__init__` makes, with an "
+                "array in it."
+            )
+        _, new = nnx.split(module)
+        after = {
+            path: value_of(variable)
+            for path, variable in nnx.to_flat_state(new)
+        }
+        # Keys that stayed as they were are their data again, so that it shows.
+        kept = {
+            path: stored[path] if after[path] is given[path] else after[path]
+            for path in graph.entries
+        }
+        _, new_state = graph.trees(kept)
+        returned = self._collections.returned
+        if returned:
+            outputs = outputs, {name: left.get(name, {}) for name in returned}
+        effects = self._collections.effects(left)
+        self.metric_paths |= effects.metrics.keys()
+        return ModelResult(
+            outputs, new_state, effects, left.get(_INTERMEDIATES, {})
+        )
+
+    @property
+    def _known_graph(self) -> Graph:
+        if self._graph is None:
+            raise RuntimeError("The module was not made yet.")
+        return self._graph
+
+    def _called(self, module: nnx.Module, inputs: Any, training: bool) -> Any:
+        if not isinstance(inputs, CallArguments):
+            inputs = CallArguments(inputs)
+        keywords = {
+            **self._signature.without_mask(len(inputs.args)),
+            **inputs.all_keywords(),
+            **self._signature.mode_arguments(training),
+        }
+        args, keywords = self._signature.bound(inputs.args, keywords)
+        return self._function(module, *args, **keywords)
+
+    def _born(self, module: nnx.Module, layer: str) -> dict[str, Any]:
+        """Takes out of a module what a call has put into it, by collection.
+
+        Raises:
+            ValueError: a variable was made that is neither sown nor dropped.
+        """
+        entries = self._known_graph.entries
+        _, state = nnx.split(module)
+        born = {
+            path: variable
+            for path, variable in nnx.to_flat_state(state)
+            if path not in entries
+        }
+        if not born:
+            return {}
+        found: dict[str, Any] = {}
+        unknown = []
+        for path, variable in born.items():
+            collection = collection_of(variable)
+            value = value_of(variable)
+            if self._collections.of(collection, {"": value}) == "state":
+                unknown.append(joined((collection, *map(str, path))))
+            tree = found.setdefault(collection, {})
+            for step in path[:-1]:
+                tree = tree.setdefault(str(step), {})
+            tree[str(path[-1])] = value
+        if unknown:
+            raise ValueError(
+                f"{layer}: a call has made variables, {_listed(unknown)}: a "
+                "layer has those it was built with. Make them in `__init__`, "
+                "or say by `collections=` what becomes of their collection."
+            )
+        nnx.pop(module, lambda path, _: path in born)
+        return found
+
+    def starts_frozen(self, path: Path) -> bool:
+        """Whether `partition` says so."""
+        entries = () if self._graph is None else self._graph.entries.values()
+        return any(e.kind == "frozen" and e.path == path for e in entries)
+
+    def check_paths(self, paths: Sequence[Path], layer: str) -> None:
+        """Reports patterns of `partition` that decide of no weight."""
+        self._kinds.check_deciding(paths, layer)
+
+    def to_variables(self, params: Any, state: Any) -> nnx.State:
+        """The state of the module, as `nnx.state(module)` returns it."""
+        return nnx.state(self.merged(params, state))
+
+    def merged(self, params: Any, state: Any) -> nnx.Module:
+        """A module with these values."""
+        graph = self._known_graph
+        return graph.module(
+            graph.values(
+                params,
+                state,
+                key=lambda data, impl: jax.random.wrap_key_data(
+                    data, impl=impl
+                ),
+            )
+        )
+
+    def from_variables(self, variables: Any) -> tuple[Any, Any]:
+        """Parameters and state of what `nnx.state` returns, or of pure dicts.
+
+        Raises:
+            StructureMismatch: it is neither, or has other paths.
+        """
+        graph = self._known_graph
+        if isinstance(variables, nnx.Module):
+            variables = nnx.state(variables)
+        if not isinstance(variables, nnx.State | Mapping):
+            raise StructureMismatch(
+                "expected what `nnx.state(module)` returns, or nested dicts, "
+                f"received {variables!r:.80} (of type "
+                f"{type(variables).__name__})"
+            )
+        flat = _flat(variables)
+        known = {tuple(map(str, path)): path for path in graph.entries}
+        missing = [joined(path) for path in known if path not in flat]
+        unexpected = [joined(path) for path in flat if path not in known]
+        problems = [
+            f"{what}: {_listed(paths)}"
+            for what, paths in (
+                ("missing", missing),
+                ("unexpected", unexpected),
+            )
+            if paths
+        ]
+        if problems:
+            raise StructureMismatch("; ".join(problems))
+        return graph.trees({known[path]: x for path, x in flat.items()})
+
+    def to_config(self, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """The class and its arguments, the method, and the options set.
+
+        Raises:
+            TypeError: the module is an instance, or something in it cannot be
+                saved.
+        """
+        del given  # An instance is refused.
+        if not self.initializes:
+            name = type(self._module).__name__
+            raise TypeError(
+                f"{where}: `module` is an instance of {name}, of which nobody "
+                "knows what it was made with, and cannot be saved with its "
+                f"code. Give the layer the class and its arguments, "
+                f"`functools.partial({name}, ...)`, and the weights by "
+                "`set_layer_variables(nnx.state(module))`; or save weights "
+                "alone, with `save_weights` or `flaxlayer.save_variables`."
+            )
+        config: dict[str, Any] = {
+            "module": module_config.encode_factory(
+                self._module, where=f"{where}: `module`"
+            ),
+            "method": module_config.encode_method(
+                self._method,
+                recipe.class_of(self._module),
+                where=f"{where}: `method`",
+            ),
+        }
+        for pattern in self._kinds.declared:
+            if not isinstance(pattern, str):
+                raise TypeError(
+                    f"{where}: `partition` has the filter {pattern!r}, which "
+                    "cannot be saved. Use a regular expression for the paths "
+                    "that it matches."
+                )
+        options: dict[str, Any] = {
+            "collections": self._collections.declared,
+            "partition": self._kinds.declared,
+        }
+        config.update((n, dict(value)) for n, value in options.items() if value)
+        if self._training_argument != "auto":
+            config["training_argument"] = self._training_argument
+        return config
+
+
+def decode_config(config: dict[str, Any], where: str) -> None:
+    """Replaces what `NnxModel.to_config` wrote by what it stands for.
+
+    Raises:
+        ValueError: a name cannot be resolved, or may not be.
+    """
+    config["module"] = module_config.decode_factory(
+        config.get("module"), where=f"{where}: `module`"
+    )
+    config["method"] = module_config.decode_method_of_class(
+        config.get("method"),
+        recipe.class_of(config["module"]),
+        where=f"{where}: `method`",
+    )
+
+
+def _function(method: Any, cls: type, layer: str) -> Callable[..., Any]:
+    """The method as a function that takes the module first."""
+    if method is None:
+        method = "__call__"
+    if isinstance(method, str):
+        methods.check_name(method, cls, nnx.Module, layer)
+        return getattr(cls, method)
+    if not callable(method):
+        raise TypeError(
+            f"{layer}: `method` must be a function, the name of a method, "
+            f"or `None` for `__call__`. Received: {method!r} (of type "
+            f"{type(method).__name__})."
+        )
+    return getattr(method, "__func__", method)
+
+
+def _key(data: Any, impl: Any, form: KeyForm) -> Any:
+    """A typed key; a native one where keys of the form are."""
+    if str(impl) == form.impl and form.native:
+        return form.given(data)
+    return jax.random.wrap_key_data(data, impl=impl)
+
+
+def _flat(tree: Any) -> dict[Path, Any]:
+    if isinstance(tree, nnx.State):
+        return {
+            tuple(map(str, path)): value_of(variable)
+            for path, variable in nnx.to_flat_state(tree)
+            if not isinstance(variable, nnx.Intermediate)
+        }
+    found: dict[Path, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            for path, leaf in _flat(value).items():
+                found[(str(name), *path)] = leaf
+        else:
+            found[(str(name),)] = value_of(value)
+    return found
+
+
+def _listed(names: Sequence[str], at_most: int = 8) -> str:
+    more = len(names) - at_most
+    shown = ", ".join(f"`{name}`" for name in names[:at_most])
+    return shown + (f" and {more} more" if more > 0 else "")
