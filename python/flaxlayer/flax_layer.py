@@ -80,7 +80,8 @@ class FlaxLayer(ModelLayer):
         variables: all variables of the module, or those of some collections,
             in the form `module.init` returns: a dict from collection names to
             nested dicts. Collections that it lacks are initialised. With
-            `None` all of them are, when the layer is built. Of Linen only.
+            `None` all of them are, when the layer is built. Of an NNX class all
+            of them: what `nnx.state` returns of a module, or nested dicts.
         rngs: the random streams the module's calls need: a sequence of names,
             whose streams are given in training only, or a mapping from names
             to `"training"`, `"always"` or `"never"`. `"dropout"` gets the keys
@@ -175,14 +176,13 @@ class FlaxLayer(ModelLayer):
         }
         model: nnx_model.NnxModel | linen_model.LinenModel
         if is_nnx:
-            _check_linen_only(variables, rngs, where)
+            _check_rngs(rngs, where)
             model = nnx_model.NnxModel(module, method, **options)
-            params, state = model.given()
         else:
             model = linen_model.LinenModel(
                 self.module, method, rngs=rngs, **options
             )
-            params, state = model.given(variables, where)
+        params, state = model.given(variables, where)
         super().__init__(
             model,
             params=params,
@@ -303,26 +303,14 @@ def _decode_config(config: dict[str, Any], where: str) -> None:
         linen_model.decode_config(config, where)
 
 
-def _check_linen_only(variables: Any, rngs: Any, where: str) -> None:
-    for name, value, default, way_out in (
-        (
-            "variables",
-            variables,
-            None,
-            "pass a module that has them, or set them by `set_layer_variables`",
-        ),
-        (
-            "rngs",
-            rngs,
-            (_DROPOUT,),
-            "its streams are those of the `nnx.Rngs` it was made with",
-        ),
-    ):
-        if value != default:
-            raise ValueError(
-                f"{where}: `{name}` speaks of a Linen module, and `module` is "
-                f"one of NNX: {way_out}. Received: {value!r:.200}."
-            )
+def _check_rngs(rngs: Any, where: str) -> None:
+    """Reports streams that are declared for a module of NNX."""
+    if rngs != (_DROPOUT,):
+        raise ValueError(
+            f"{where}: `rngs` declares the streams of a Linen module, and "
+            "`module` is one of NNX, whose streams are those of the "
+            f"`nnx.Rngs` it is made with. Received: {rngs!r:.200}."
+        )
 
 
 def _check_keywords(kwargs: Mapping[str, Any], where: str) -> None:

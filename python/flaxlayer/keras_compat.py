@@ -144,6 +144,19 @@ def drop_missing_arguments(error: Exception) -> None:
     error.args = (text, *error.args[1:])
 
 
+def show_unknown_output(operation: keras.Operation) -> None:
+    """Makes a summary show `?` for the outputs of what was never called.
+
+    Needs `keras.src.utils.summary_utils` to look for `_build_shapes_dict`
+    where an operation has no outputs.
+
+    Args:
+        operation: what is shown.
+    """
+    attributes: Any = operation
+    attributes._build_shapes_dict = None
+
+
 def flattened_layers(layer: Any) -> list[Any]:
     """A layer and all layers in it, however deep, each of them once.
 

@@ -143,6 +143,18 @@ class Model(Protocol):
         """
         ...
 
+    def file_paths(self, path: Path) -> tuple[Path, ...]:
+        """The paths of a weight in checkpoints of the model's own users.
+
+        Args:
+            path: that of the weight in the layer.
+
+        Returns:
+            Its path in a tree of arrays; and in a tree as Orbax saves it, if
+            that is another one.
+        """
+        ...
+
     def to_config(self, given: Mapping[str, Any], where: str) -> dict[str, Any]:
         """The arguments of the layer that say what the model is, as JSON.
 

@@ -41,11 +41,19 @@ NNX = [
         "depth",
     ),
     Misuse(
-        "`variables` beside a module that has its own",
+        "`variables` beside an instance, which has its own",
         lambda: flax_layer(Net(rngs=nnx.Rngs(0)), variables={"params": {}}),
         ValueError,
         "`variables`",
-        "`set_layer_variables`",
+        "instance of Net",
+    ),
+    Misuse(
+        "`variables` of a module with another width",
+        lambda: flax_layer(Net, variables=nnx.state(Net(5, rngs=nnx.Rngs(0)))),
+        ValueError,
+        "`variables`",
+        "`params/linear/kernel`",
+        "(4, 5)",
     ),
     Misuse(
         "random streams by name",

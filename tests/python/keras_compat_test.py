@@ -5,6 +5,7 @@ import jax
 import keras
 import numpy as np
 import pytest
+from keras.src.utils import summary_utils
 
 from flaxlayer import keras_compat
 
@@ -153,3 +154,9 @@ def test_keras_own_layer_can_be_used_beside_ours():
     assert layer is keras.layers.FlaxLayer
     model = keras.Sequential([keras.Input((3,)), layer(nn.Dense(2))])
     assert model(np.ones((1, 3))).shape == (1, 2)
+
+
+def test_an_unknown_output_is_a_question_mark_in_a_summary():
+    operation = keras.Operation()
+    keras_compat.show_unknown_output(operation)
+    assert summary_utils.format_layer_shape(operation) == "?"

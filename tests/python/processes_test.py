@@ -159,3 +159,43 @@ def test_a_package_that_is_missing_is_named():
     """
     )
     assert output == ["ModuleNotFoundError"]
+
+
+def test_a_layer_trains_the_same_in_the_nnx_mode_of_keras():
+    code = """
+    import keras, numpy as np
+    import flaxlayer
+    from flax import nnx
+    import flax.linen as nn
+
+    class Linen(nn.Module):
+        @nn.compact
+        def __call__(self, x, training=False):
+            x = nn.BatchNorm(use_running_average=not training)(x)
+            return nn.Dense(3)(nn.Dropout(0.5, deterministic=not training)(x))
+
+    class Nnx(nnx.Module):
+        def __init__(self, rngs):
+            self.norm = nnx.BatchNorm(6, rngs=rngs)
+            self.drop = nnx.Dropout(0.5, rngs=rngs)
+            self.head = nnx.Linear(6, 3, rngs=rngs)
+
+        def __call__(self, x):
+            return self.head(self.drop(self.norm(x)))
+
+    print(issubclass(keras.Layer, nnx.Module))
+    x = np.random.RandomState(0).randn(32, 6).astype("float32")
+    for module in (Linen(), Nnx):
+        layer = flaxlayer.FlaxLayer(module, seed=0, name="net")
+        model = keras.Sequential([keras.Input((6,)), layer])
+        model.compile("adam", "mse")
+        losses = model.fit(
+            x, x[:, :3], epochs=3, shuffle=False, verbose=0
+        ).history["loss"]
+        print(*(loss.hex() for loss in losses))
+    """
+    off, *plain = run(code, KERAS_BACKEND="jax", KERAS_NNX_ENABLED=None)
+    on, *mode = run(code, KERAS_BACKEND="jax", KERAS_NNX_ENABLED="1")
+    assert (off, on) == ("False", "True")
+    assert len(plain) == 6
+    assert mode == plain

@@ -1,7 +1,7 @@
 """load_variables: weights from a file or directory of the Flax world."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import keras
 import numpy as np
@@ -37,7 +37,8 @@ def load_variables(
     The ending of the path says in which format it is, as for `save_variables`:
     `.msgpack`, `.safetensors`, or a directory of Orbax. What Flax and Orbax
     wrote is read as well as what `save_variables` wrote: the variables of a
-    module, `{"params": {...}, "batch_stats": {...}}`. Arrays of an Orbax
+    module, `{"params": {...}, "batch_stats": {...}}`; of NNX its state, whole,
+    as variables or as a tree of arrays. Arrays of an Orbax
     directory are read straight into the shardings of the weights.
 
     Args:
@@ -65,6 +66,11 @@ def load_variables(
         ImportError: safetensors is not installed.
     """
     variables = weights_of(layer, "load into")
+    aliases = {
+        alias: path
+        for path in variables
+        for alias in layer._model.file_paths(path)
+    }
     source = formats.absolute(path, layer._described)
     if not os.path.exists(source):
         raise FileNotFoundError(
@@ -72,9 +78,9 @@ def load_variables(
         )
     try:
         if formats.of_path(source) == "orbax":
-            _load_directory(variables, source, rename)
+            _load_directory(variables, source, rename, aliases)
         else:
-            _load_file(variables, source, rename)
+            _load_file(variables, source, rename, aliases)
     except ValueError as error:
         raise ValueError(
             f"{layer._described}: the weights in {source!r} cannot be loaded; "
@@ -88,6 +94,7 @@ def _load_file(
     variables: Mapping[Path, keras.Variable],
     source: str,
     rename: Mapping[str, str] | None,
+    aliases: Mapping[Path, Path],
 ) -> None:
     if not os.path.isfile(source):
         # A pipe would be waited for.
@@ -107,7 +114,7 @@ def _load_file(
     }[formats.of_path(source)]
     stored = decode(data)
     del data
-    names = renaming.renamed([name for name, _ in stored], rename)
+    names = _names([name for name, _ in stored], rename, aliases)
     leaves = [assignment.leaf_of(names[name], x) for name, x in stored]
     assignment.assign(variables, leaves)
 
@@ -116,7 +123,20 @@ def _load_directory(
     variables: Mapping[Path, keras.Variable],
     source: str,
     rename: Mapping[str, str] | None,
+    aliases: Mapping[Path, Path],
 ) -> None:
     directory = OrbaxDirectory(source)
-    names = renaming.renamed(directory.specs, rename)
+    names = _names(directory.specs, rename, aliases)
     directory.load_into(variables, names)
+
+
+def _names(
+    paths: Iterable[Path],
+    rename: Mapping[str, str] | None,
+    aliases: Mapping[Path, Path],
+) -> dict[Path, Path]:
+    """The path in the layer for each path in a file."""
+    return {
+        path: aliases.get(new, new)
+        for path, new in renaming.renamed(paths, rename).items()
+    }

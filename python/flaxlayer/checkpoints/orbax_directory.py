@@ -20,6 +20,7 @@ import jax
 import keras
 import numpy as np
 
+from flaxlayer import jax_compat
 from flaxlayer.checkpoints import checksums, nested, whole_files
 from flaxlayer.paths import Path, joined, path_of
 from flaxlayer.weights import assignment
@@ -102,7 +103,13 @@ class OrbaxDirectory:
                 restored = checkpointer.restore(self._item, target)
         except Exception as error:
             raise _unreadable(error) from error
-        values = self._treedef.flatten_up_to(restored)
+        # Of a typed key Orbax restores a typed key, whatever it is asked for.
+        values = [
+            value
+            if jax_compat.key_impl(value) is None
+            else jax.random.key_data(value)
+            for value in self._treedef.flatten_up_to(restored)
+        ]
         checksums.check(
             self._checksums, dict(zip(self.specs, values, strict=True))
         )

@@ -41,10 +41,12 @@ def save_variables(
       that are sharded over processes or do not fit in the memory of the host.
 
     It holds what `layer.get_layer_variables()` returns and nothing else, typed
-    keys as their `uint32` data. The seed of the layer's random streams is no
-    variable of Flax and is not in it; to go on with a run that was interrupted
-    use `flaxlayer.OrbaxBackup`, `keras.callbacks.BackupAndRestore` or a
-    `.keras` file, which have it and the optimizer.
+    keys as their `uint32` data. For a module of NNX that is its state: Orbax
+    restores it into what `nnx.state(module)` returns, and a file holds the
+    nested dicts of `nnx.to_pure_dict`. The seed of the layer's random streams
+    is no variable of Flax and is not in it; to go on with a run that was
+    interrupted use `flaxlayer.OrbaxBackup`, `keras.callbacks.BackupAndRestore`
+    or a `.keras` file, which have it and the optimizer.
 
     A file is written beside `path` and renamed when it is on the disk: an old
     one is whole until then. Saving 256 MiB or more to a file shows a progress
@@ -75,7 +77,12 @@ def save_variables(
     """
     variables = weights_of(layer, "save")
     target = formats.absolute(path, layer._described)
-    values = {name: variable.value for name, variable in variables.items()}
+    # Those of Orbax come last.
+    form = -1 if formats.of_path(target) == "orbax" else 0
+    values = {
+        layer._model.file_paths(path)[form]: variable.value
+        for path, variable in variables.items()
+    }
     if os.path.lexists(target) and not overwrite:
         raise FileExistsError(
             f"{layer._described}: {target!r} is there already. Pass "

@@ -212,6 +212,10 @@ class FunctionModel:
             )
         return variables.get("params"), variables.get("state")
 
+    def file_paths(self, path: Path) -> tuple[Path, ...]:
+        """Those of the layer."""
+        return (path,)
+
     def to_config(self, given: Mapping[str, Any], where: str) -> dict[str, Any]:
         """The functions by name, and the shapes of given weights.
 

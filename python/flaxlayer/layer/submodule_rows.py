@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 
+from flaxlayer import keras_compat
 from flaxlayer.calls.called import Called, Shape
 from flaxlayer.paths import Path
 
@@ -53,9 +54,11 @@ class Rows(Sequence["Row"]):
         path, called = self._called[index]
         return _class_of_rows(called.kind)(
             "/".join(path),
-            tuple(
+            None
+            if called.shapes is None
+            else tuple(
                 (None,) * len(shape) if self._hidden else shape
-                for shape in called.shapes or ()
+                for shape in called.shapes
             ),
             self._weights_below.get(path, ()),
         )
@@ -77,7 +80,8 @@ class Row(keras.Operation):
 
     Args:
         path: where the submodule is, `encoder/Dense_0`: its name.
-        shapes: those of its outputs, with `None` for unknown sizes.
+        shapes: those of its outputs, with `None` for unknown sizes; `None` if
+            nothing is known of them.
         weights: its weights, those of its own submodules among them.
 
     Attributes:
@@ -90,14 +94,17 @@ class Row(keras.Operation):
     def __init__(
         self,
         path: str,
-        shapes: tuple[Shape, ...],
+        shapes: tuple[Shape, ...] | None,
         weights: tuple[keras.Variable, ...],
     ):
         super().__init__(name="submodule")
         self.name = path  # The constructor takes none with slashes.
         self.weights = weights
-        self._shapes = shapes
-        self(keras.KerasTensor(()))
+        self._shapes = shapes or ()
+        if shapes is None:
+            keras_compat.show_unknown_output(self)
+        else:
+            self(keras.KerasTensor(()))
 
     @property
     def trainable(self) -> bool:

@@ -269,6 +269,10 @@ class LinenModel:
             )
         return self.split(self.stored(variables))
 
+    def file_paths(self, path: Path) -> tuple[Path, ...]:
+        """Those of the layer."""
+        return (path,)
+
     def to_config(self, given: Mapping[str, Any], where: str) -> dict[str, Any]:
         """The module, its method, and the options that are set.
 

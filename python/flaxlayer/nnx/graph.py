@@ -5,12 +5,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 from flax import nnx
 
 from flaxlayer import jax_compat
+from flaxlayer.calls.called import Called
 from flaxlayer.nnx import variables
 from flaxlayer.nnx.variables import Kinds
-from flaxlayer.paths import Path, joined
+from flaxlayer.paths import Path, StructureMismatch, joined
 from flaxlayer.weights.partition import Kind
 
 # A place in a tree of weights: the collection, and then the path of NNX.
@@ -59,11 +61,14 @@ class Graph:
 
     Attributes:
         entries: its variables, in the order that NNX has them in.
+        submodules: the modules in it by their paths, those that hold others
+            before these.
     """
 
     def __init__(self, module: nnx.Module, kinds: Kinds):
         self._graphdef, state = nnx.split(module)
         self.entries: dict[tuple[Any, ...], Entry] = {}
+        self.submodules = _submodules(module)
         self._values: dict[tuple[Any, ...], Any] = {}
         for nnx_path, variable in nnx.to_flat_state(state):
             value = variables.value_of(variable)
@@ -115,6 +120,27 @@ class Graph:
                 value = jax.random.key_data(value)
             _put(trees[0 if entry.is_param else 1], entry.place, value)
         return trees
+
+    def check_shapes(self, params: Any, state: Any) -> None:
+        """Compares values with those that the module was read with.
+
+        Raises:
+            StructureMismatch: a shape is another one.
+        """
+        given = self.values(params, state, key=lambda data, _: data)
+        problems = []
+        for path, entry in self.entries.items():
+            expected = self._values[path]
+            if entry.key_impl is not None:
+                expected = jax.eval_shape(jax.random.key_data, expected)
+            want, have = np.shape(expected), np.shape(given[path])
+            if want != have:
+                problems.append(
+                    f"`{joined(entry.path)}`: expected shape {want}, received "
+                    f"{have}"
+                )
+        if problems:
+            raise StructureMismatch("; ".join(problems))
 
     def values(
         self, params: Any, state: Any, key: Callable[[Any, Any], Any]
@@ -169,6 +195,22 @@ def _axes_of(variable: Any) -> tuple[Any, ...]:
     return ()
 
 
+def _submodules(module: nnx.Module) -> dict[Path, Called]:
+    paths = {
+        path: type(node).__name__
+        for path, node in nnx.iter_graph(module)
+        if isinstance(node, nnx.Module) and path
+    }
+
+    def place(path: Any) -> list[tuple[bool, Any]]:
+        return [(isinstance(step, str), step) for step in path]
+
+    return {
+        tuple(map(str, path)): Called(paths[path])
+        for path in sorted(paths, key=place)
+    }
+
+
 def mark_traced_arrays(module: nnx.Module) -> None:
     """Makes bare arrays that were made in a trace leaves of a module.
 
@@ -195,14 +237,14 @@ def static_attributes(module: nnx.Module) -> dict[str, Any]:
     }
 
 
-def _static(module: nnx.Module) -> list[tuple[Any, nnx.Module, str, Any]]:
+def _static(module: nnx.Module) -> list[tuple[Any, nnx.Module, Any, Any]]:
     """Path, node, name and value of each attribute that is no variable."""
     return [
         (path, node, name, value)
         for path, node in nnx.iter_graph(module)
         if isinstance(node, nnx.Module)
         for name, value in vars(node).items()
-        if not name.startswith(("_pytree__", "_object__"))
+        if not str(name).startswith(("_pytree__", "_object__"))
         and not isinstance(value, nnx.Variable | nnx.Pytree | jax.Array)
     ]
 

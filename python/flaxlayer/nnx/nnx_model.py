@@ -54,7 +54,6 @@ class NnxModel:
     completes = False
     prefixes: tuple[Path, Path] = ((), ())  # Collections name themselves.
     keeps_masks = True
-    submodules: Mapping[Path, Called] = {}
 
     def __init__(
         self,
@@ -95,18 +94,53 @@ class NnxModel:
         self.metric_paths: frozenset[str] = frozenset()
         self._graph: Graph | None = None
 
-    def given(self) -> tuple[Any, Any]:
-        """Parameters and state of an instance; `None` for a class."""
-        if self.initializes:
+    def given(self, variables: Any, layer: str) -> tuple[Any, Any]:
+        """Parameters and state of an instance, or of the `variables` argument.
+
+        Args:
+            variables: the argument; `None` for none.
+            layer: how error messages call the layer.
+
+        Returns:
+            The two, each `None` for a class without `variables`.
+
+        Raises:
+            ValueError: they are given beside an instance, which has its own;
+                or they are not those of the module.
+        """
+        if not self.initializes:
+            if variables is not None:
+                raise ValueError(
+                    f"{layer}: `variables` are given beside an instance of "
+                    f"{type(self._module).__name__}, which has its own. Pass "
+                    "its class, or a partial of it, or leave them out. "
+                    f"Received: {variables!r:.80}."
+                )
+            graph = self._graph = Graph(self._module, self._kinds)
+            return graph.split(graph.take_values())
+        if variables is None:
             return None, None
-        graph = self._graph = Graph(self._module, self._kinds)
-        return graph.split(graph.take_values())
+        graph = self._graph = Graph(recipe.shaped(self._module), self._kinds)
+        try:
+            trees = self.from_variables(variables)
+            graph.check_shapes(*trees)
+        except StructureMismatch as error:
+            raise ValueError(
+                f"{layer}: `variables` do not fit the module: {error}. "
+                "Expected what `nnx.state` returns of it."
+            ) from error
+        return trees
 
     @property
     def axis_names(self) -> dict[str, tuple[Any, ...]]:
         """Those of variables that have some in their metadata."""
         entries = () if self._graph is None else self._graph.entries.values()
         return {joined(e.path): e.axes for e in entries if e.axes}
+
+    @property
+    def submodules(self) -> Mapping[Path, Called]:
+        """Those that the module holds. Their outputs are not known."""
+        return {} if self._graph is None else self._graph.submodules
 
     @property
     def init_streams(self) -> tuple[str, ...]:
@@ -296,6 +330,10 @@ class NnxModel:
             raise StructureMismatch("; ".join(problems))
         return graph.trees({known[path]: x for path, x in flat.items()})
 
+    def file_paths(self, path: Path) -> tuple[Path, ...]:
+        """The path in NNX; Orbax saves a variable as its `value`."""
+        return path[1:], (*path[1:], "value")
+
     def to_config(self, given: Mapping[str, Any], where: str) -> dict[str, Any]:
         """The class and its arguments, the method, and the options set.
 
@@ -310,9 +348,9 @@ class NnxModel:
                 f"{where}: `module` is an instance of {name}, of which nobody "
                 "knows what it was made with, and cannot be saved with its "
                 f"code. Give the layer the class and its arguments, "
-                f"`functools.partial({name}, ...)`, and the weights by "
-                "`set_layer_variables(nnx.state(module))`; or save weights "
-                "alone, with `save_weights` or `flaxlayer.save_variables`."
+                f"`functools.partial({name}, ...)`, and what is in it as "
+                "`variables=nnx.state(module)`; or save weights alone, "
+                "with `save_weights` or `flaxlayer.save_variables`."
             )
         config: dict[str, Any] = {
             "module": module_config.encode_factory(

@@ -5,6 +5,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import flax
+import jax
 from flax import nnx
 
 from flaxlayer.nnx.graph import mark_traced_arrays
@@ -49,10 +51,17 @@ def made(module: Callable[..., Any], key: Any) -> nnx.Module:
     except ValueError:
         # Variables that name axes want to be put on a mesh at once, which is
         # not there: where weights live is for Keras's distribution.
-        with nnx.use_eager_sharding(False):
+        with _no_eager_sharding():
             result = make()
     mark_traced_arrays(result)
     return result
+
+
+def _no_eager_sharding() -> Any:
+    """A context in which variables are made where all others are."""
+    if hasattr(nnx, "use_eager_sharding"):
+        return nnx.use_eager_sharding(False)
+    return flax.config.temp_flip_flag("always_shard_variable", False)  # 0.12.0
 
 
 def check(module: Any, layer: str) -> None:
@@ -71,6 +80,11 @@ def check(module: Any, layer: str) -> None:
             "or pass an instance in its place. Received: "
             f"a partial with `rngs`, of type {type(rngs).__name__}."
         )
+
+
+def shaped(module: Callable[..., Any]) -> nnx.Module:
+    """What `made` returns, with shapes and dtypes in the place of arrays."""
+    return nnx.eval_shape(lambda: made(module, jax.random.key(0)))
 
 
 def _wants_rngs(module: Any) -> bool:

@@ -3,10 +3,13 @@
 import functools
 import warnings
 
+import flax
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import keras
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 from flax import nnx
 
@@ -506,8 +509,6 @@ def test_what_is_merged_is_not_the_layers_own():
 
 
 def test_a_linen_layer_and_an_unbuilt_one_are_not_merged():
-    import flax.linen as nn
-
     with pytest.raises(TypeError, match="'probe'.*one of Linen"):
         FlaxLayer(nn.Dense(3), name="probe").merged()
     with pytest.raises(ValueError, match="'probe' has no weights to merge"):
@@ -517,7 +518,8 @@ def test_a_linen_layer_and_an_unbuilt_one_are_not_merged():
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"variables": {"params": {}}}, "`variables`.*set_layer_variables"),
+        ({"variables": {"conv": {}}}, "`variables`.*missing: `conv/bias`"),
+        ({"variables": [1]}, "`variables`.*nnx.state.*list"),
         ({"rngs": ("noise",)}, "`rngs`.*nnx.Rngs"),
         ({"collections": {"cache": "transient"}}, "'transient'.*state"),
     ],
@@ -550,6 +552,22 @@ def test_a_class_is_saved_with_its_arguments(tmp_path, method):
     assert np.array_equal(
         loaded.predict(tokens, verbose=0), model.predict(tokens, verbose=0)
     )
+
+
+def test_an_instance_is_saved_by_its_class_and_what_is_in_it(tmp_path):
+    module = Network(16, rngs=nnx.Rngs(8))
+    module.norm.mean[...] += 1.5
+    layer = FlaxLayer(
+        functools.partial(Network, 16), variables=nnx.state(module)
+    )
+    assert_same(data(layer.merged()), data(module))
+    layer(IMAGES, training=True)
+    model = keras.Sequential([layer])
+    outputs = model.predict(IMAGES, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert_same(data(loaded.layers[0].merged()), data(layer.merged()))
+    assert np.array_equal(loaded.predict(IMAGES, verbose=0), outputs)
 
 
 def test_an_instance_is_refused_with_the_way_out():
@@ -602,6 +620,32 @@ def test_weights_of_an_instance_go_through_files(tmp_path, suffix):
     assert_same(data(other.merged()), data(layer.merged()))
 
 
+def test_files_are_those_of_nnx_and_its_checkpoints_are_read(tmp_path):
+    module = Language(rngs=nnx.Rngs(4))
+    layer = FlaxLayer(Language(rngs=nnx.Rngs(5)))
+    state = nnx.state(module)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "state", state)
+        checkpointer.save(tmp_path / "pure", nnx.to_pure_dict(state))
+    for name in ("state", "pure"):
+        layer.set_layer_variables(nnx.state(Language(rngs=nnx.Rngs(5))))
+        flaxlayer.load_variables(layer, tmp_path / name)
+        assert_same(data(layer.merged()), data(module))
+    flaxlayer.save_variables(layer, tmp_path / "ours")
+    flaxlayer.save_variables(layer, tmp_path / "ours.msgpack")
+    other = Language(rngs=nnx.Rngs(6))
+    with ocp.StandardCheckpointer() as checkpointer:
+        restored = checkpointer.restore(tmp_path / "ours", nnx.state(other))
+    nnx.update(other, restored)
+    assert_same(data(other), data(module))
+    file = flax.serialization.msgpack_restore(
+        (tmp_path / "ours.msgpack").read_bytes()
+    )
+    assert np.array_equal(
+        file["embed"]["embedding"], module.embed.embedding[...]
+    )
+
+
 # In Keras.
 
 
@@ -614,6 +658,45 @@ def test_rematerialisation_and_time_distribution():
     steps = np.stack([IMAGES, IMAGES], 1)
     timed = keras.layers.TimeDistributed(FlaxLayer(Network, seed=0))
     assert timed(steps).shape == (4, 2, 3)
+
+
+def test_a_summary_shows_the_modules_in_it(capsys):
+    layer = FlaxLayer(Language, seed=0)
+    model = keras.Sequential([keras.Input((12,), dtype="int32"), layer])
+    assert [row.name for row in layer.layers][:4] == [
+        "blocks",
+        "blocks/0",
+        "blocks/0/after",
+        "blocks/0/attention",
+    ]
+    model.summary(expand_nested=True)
+    (line,) = [
+        each
+        for each in capsys.readouterr().out.split("\n")
+        if "blocks/1/down (Linear)" in each
+    ]
+    assert "?" in line
+    assert "528" in line
+
+
+@pytest.mark.parametrize("way", ["to linen", "to nnx"])
+def test_bridges_of_flax_are_modules_as_they_come(way):
+    if way == "to linen":
+        module = nnx.bridge.to_linen(nnx.Linear, 6, 3)
+    else:
+        module = nnx.bridge.ToNNX(nn.Dense(3), rngs=nnx.Rngs(0))
+        nnx.bridge.lazy_init(module, jnp.ones((1, 6)))
+    layer = FlaxLayer(module, seed=0)
+    assert layer(VECTORS).shape == (5, 3)
+    assert [p for p in paths(layer) if p.startswith("params")] == [
+        "params/bias",
+        "params/kernel",
+    ]
+    model = keras.Sequential([layer])
+    model.compile("sgd", "mse")
+    before = np.array(layer.trainable_weights[1].value, copy=True)
+    model.train_on_batch(VECTORS, np.ones((5, 3)))
+    assert not np.array_equal(layer.trainable_weights[1].value, before)
 
 
 def test_transformations_of_nnx_work_inside():
