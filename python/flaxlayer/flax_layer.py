@@ -111,7 +111,7 @@ class FlaxLayer(ModelLayer):
         training_argument: the argument that says the mode to the method: its
             name, `"not "` and its name if it means the opposite, `None` if
             there is none, or `"auto"` for what is described above. Of NNX,
-            `train()` and `eval()` are called with `"auto"` only.
+            `train()` and `eval()` are called unless it is `None`.
         inputs_spec: shapes and dtypes to build for, where Keras does not know
             them: a pytree, of the structure of the first input, of
             `jax.ShapeDtypeStruct`s, `keras.KerasTensor`s or arrays; or

@@ -9,8 +9,10 @@ from flax import nnx
 
 from flaxlayer import FlaxLayer
 from tests.python.nnx.nnx_networks import (
+    Adapted,
     Language,
     Network,
+    Stack,
     assert_same,
     data,
 )
@@ -20,6 +22,16 @@ CASES = {
     "cnn": (
         Network,
         RANDOM.rand(32, 8, 8, 1).astype("float32"),
+        RANDOM.randint(0, 3, 32),
+    ),
+    "adapters": (
+        Adapted,
+        RANDOM.randn(32, 6).astype("float32"),
+        RANDOM.randint(0, 3, 32),
+    ),
+    "stack": (
+        Stack,
+        RANDOM.randn(32, 6).astype("float32"),
         RANDOM.randint(0, 3, 32),
     ),
     "language": (
@@ -37,15 +49,23 @@ def trained(module):
     return data(module, nnx.Any(nnx.Param, nnx.BatchStat, nnx.RngCount))
 
 
+def wrt(make):
+    """What of a module is trained."""
+    return nnx.LoRAParam if make is Adapted else nnx.Param
+
+
 def with_nnx_optimizer(make, x, y):
     """Losses and module of a loop as Flax's tutorials write it."""
     module = make(rngs=nnx.Rngs(7))
     module.train()
-    optimizer = nnx.Optimizer(module, optax.sgd(0.1), wrt=nnx.Param)
+    optimizer = nnx.Optimizer(module, optax.sgd(0.1), wrt=wrt(make))
 
     @nnx.jit
     def step(module, optimizer, x, y):
-        loss, grads = nnx.value_and_grad(lambda m: LOSS(y, m(x)))(module)
+        value_and_grad = nnx.value_and_grad(
+            lambda m: LOSS(y, m(x)), argnums=nnx.DiffState(0, wrt(make))
+        )
+        loss, grads = value_and_grad(module)
         optimizer.update(module, grads)
         return loss
 
@@ -56,7 +76,7 @@ def with_keras_adam(make, x, y):
     """The same with Keras's Adam on the parameters."""
     module = make(rngs=nnx.Rngs(7))
     module.train()
-    graphdef, params, rest = nnx.split(module, nnx.Param, ...)
+    graphdef, params, rest = nnx.split(module, wrt(make), ...)
     # In the order of a layer's weights, which is that of sorted paths.
     leaves, treedef = jax.tree.flatten(nnx.to_pure_dict(params))
     optimizer = keras.optimizers.Adam(0.01)
@@ -69,7 +89,7 @@ def with_keras_adam(make, x, y):
             nnx.replace_by_pure_dict(params, treedef.unflatten(leaves))
             module = nnx.merge(graphdef, params, rest, copy=True)
             loss = LOSS(y, module(x))
-            return loss, nnx.split(module, nnx.Param, ...)[2]
+            return loss, nnx.split(module, wrt(make), ...)[2]
 
         (loss, rest), grads = jax.value_and_grad(loss_of, has_aux=True)(leaves)
         leaves, slots = optimizer.stateless_apply(slots, grads, leaves)
@@ -101,7 +121,12 @@ def test_training_has_the_bits_of_a_loop(
     losses, module = loop(make, x, y)
     given = make if way == "class" else make(rngs=nnx.Rngs(7))
     seed = 7 if way == "class" else None
-    layer = FlaxLayer(given, seed=seed, kernels=kernels)
+    partition = (
+        {nnx.LoRAParam: "trainable", nnx.Param: "frozen"}
+        if make is Adapted
+        else None
+    )
+    layer = FlaxLayer(given, seed=seed, kernels=kernels, partition=partition)
     model = keras.Sequential([keras.Input(x.shape[1:], dtype=x.dtype), layer])
     model.compile(made(), LOSS)
     history = model.fit(

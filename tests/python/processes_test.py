@@ -199,3 +199,60 @@ def test_a_layer_trains_the_same_in_the_nnx_mode_of_keras():
     assert (off, on) == ("False", "True")
     assert len(plain) == 6
     assert mode == plain
+
+
+def test_an_nnx_module_is_loaded_in_a_new_process(tmp_path):
+    (tmp_path / "own_networks.py").write_text(
+        textwrap.dedent(
+            """
+            from flax import nnx
+
+            class Own(nnx.Module):
+                def __init__(self, width, *, rngs):
+                    self.hidden = nnx.Linear(6, width, rngs=rngs)
+                    self.drop = nnx.Dropout(0.5, rngs=rngs)
+                    self.head = nnx.Linear(width, 3, rngs=rngs)
+
+                def __call__(self, x):
+                    return self.head(self.drop(nnx.relu(self.hidden(x))))
+            """
+        ),
+        encoding="utf-8",
+    )
+    common = f"""
+    import functools, sys
+    sys.path.insert(0, {str(tmp_path)!r})
+    import flaxlayer, keras, numpy as np
+    x = np.random.RandomState(0).randn(32, 6).astype("float32")
+
+    def go_on(model):
+        history = model.fit(
+            x, x[:, :3], epochs=2, shuffle=False, verbose=0
+        ).history["loss"]
+        print(*(loss.hex() for loss in history))
+    """
+    save = """
+    import own_networks
+
+    layer = flaxlayer.FlaxLayer(
+        functools.partial(own_networks.Own, width=16), seed=0
+    )
+    model = keras.Sequential([keras.Input((6,)), layer])
+    model.compile("adam", "mse")
+    model.fit(x, x[:, :3], shuffle=False, verbose=0)
+    model.save(sys.path[0] + "/model.keras")
+    go_on(model)
+    """
+    load = """
+    try:
+        keras.models.load_model(sys.path[0] + "/model.keras")
+    except ValueError as error:
+        assert "import `own_networks` before" in str(error), error
+    import own_networks
+
+    go_on(keras.models.load_model(sys.path[0] + "/model.keras"))
+    """
+    saved = run(common + save, KERAS_BACKEND="jax")
+    loaded = run(common + load, KERAS_BACKEND="jax")
+    assert len(saved) == 2
+    assert loaded == saved

@@ -187,7 +187,7 @@ class NnxModel:
             params, state, key=lambda data, impl: _key(data, impl, form)
         )
         module = graph.module(given)
-        if self._training_argument == "auto":
+        if self._training_argument is not None:
             module.train() if training else module.eval()
         before = static_attributes(module)
         outputs = self._called(module, inputs, training)

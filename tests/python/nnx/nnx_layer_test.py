@@ -430,6 +430,53 @@ def test_the_mode_is_set_on_submodules_unless_it_is_the_modules_own():
     assert np.array_equal(own(VECTORS), VECTORS + 1)
 
 
+def test_a_named_mode_is_set_on_submodules_as_well():
+    class Named(Moded):
+        def __call__(self, x, learning):
+            return x + learning + (not self.deterministic)
+
+    layer = FlaxLayer(Named, training_argument="learning")
+    assert np.array_equal(layer(VECTORS), VECTORS)
+    assert np.array_equal(layer(VECTORS, training=True), VECTORS + 2)
+
+
+def test_the_mask_of_the_inputs_reaches_the_method():
+    class Mean(nnx.Module):
+        def __init__(self, rngs):
+            self.embed = nnx.Embed(9, 4, rngs=rngs)
+
+        def __call__(self, x, mask=None):
+            weights = jnp.ones(x.shape[:2]) if mask is None else mask
+            return jnp.sum(x * weights[..., None], 1)
+
+    tokens = keras.layers.Embedding(9, 4, mask_zero=True)
+    layer = FlaxLayer(Mean, seed=0)
+    short, long = np.array([[3, 4]]), np.array([[3, 4, 0, 0]])
+    assert np.allclose(layer(tokens(short)), layer(tokens(long)))
+
+
+def test_variables_may_hold_trees_and_what_is_no_array():
+    class Holder(nnx.Module):
+        def __init__(self):
+            self.note = nnx.Variable("text")
+            self.nothing = nnx.Variable(None)
+            self.pair = nnx.BatchStat((jnp.ones(2), jnp.zeros(3)))
+
+        def __call__(self, x):
+            first, second = self.pair.get_value()
+            self.pair.set_value((first + 1, second))
+            return x
+
+    for module in (Holder, Holder()):
+        layer = FlaxLayer(module)
+        layer(VECTORS)
+        assert paths(layer) == ["batch_stats/pair/0", "batch_stats/pair/1"]
+        assert np.array_equal(layer.weights[0].value, [2, 2])
+        merged = layer.merged()
+        assert merged.note.get_value() == "text"
+        assert merged.nothing.get_value() is None
+
+
 def test_a_method_has_several_inputs_and_static_keywords():
     layer = FlaxLayer(Moded, "several")
     outputs = layer(VECTORS, VECTORS, scale=np.float32(2), times=3)
@@ -697,32 +744,3 @@ def test_bridges_of_flax_are_modules_as_they_come(way):
     before = np.array(layer.trainable_weights[1].value, copy=True)
     model.train_on_batch(VECTORS, np.ones((5, 3)))
     assert not np.array_equal(layer.trainable_weights[1].value, before)
-
-
-def test_transformations_of_nnx_work_inside():
-    class Stack(nnx.Module):
-        def __init__(self, rngs):
-            @nnx.split_rngs(splits=3)
-            @nnx.vmap(in_axes=(0,), out_axes=0)
-            def make(rngs):
-                return nnx.Sequential(
-                    nnx.Linear(6, 6, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
-                )
-
-            self.layers = make(rngs)
-
-        def __call__(self, x):
-            @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
-            def forward(layer, x):
-                return layer(x)
-
-            return forward(self.layers, x)
-
-    module = Stack(nnx.Rngs(5))
-    layer = FlaxLayer(Stack, seed=5)
-    layer.build((None, 6))
-    assert_same(data(layer.merged()), data(module))
-    module.train()
-    expected = nnx.jit(lambda module, x: module(x))(module, VECTORS)
-    assert np.array_equal(layer(VECTORS, training=True), expected)
-    assert_same(data(layer.merged()), data(module))

@@ -38,6 +38,40 @@ class Network(nnx.Module):
         return self.head(self.drop(x.mean((1, 2))))
 
 
+class Adapted(nnx.Module):
+    """A frozen base with adapters, of which only these are trained."""
+
+    def __init__(self, *, rngs):
+        self.hidden = nnx.LoRALinear(6, 16, lora_rank=2, rngs=rngs)
+        self.drop = nnx.Dropout(0.2, rngs=rngs)
+        self.head = nnx.LoRALinear(16, 3, lora_rank=2, rngs=rngs)
+
+    def __call__(self, x):
+        return self.head(self.drop(nnx.relu(self.hidden(x))))
+
+
+class Stack(nnx.Module):
+    """Layers whose weights are stacked, one after the other."""
+
+    def __init__(self, *, rngs):
+        @nnx.split_rngs(splits=3)
+        @nnx.vmap(in_axes=(0,), out_axes=0)
+        def make(rngs):
+            return nnx.Sequential(
+                nnx.Linear(6, 6, rngs=rngs), nnx.Dropout(0.5, rngs=rngs)
+            )
+
+        self.layers = make(rngs)
+        self.head = nnx.Linear(6, 3, rngs=rngs)
+
+    def __call__(self, x):
+        @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry)
+        def forward(layer, x):
+            return nnx.tanh(layer(x))
+
+        return self.head(forward(self.layers, x))
+
+
 class Block(nnx.Module):
     def __init__(self, width, heads, *, rngs):
         self.before = nnx.LayerNorm(width, rngs=rngs)
