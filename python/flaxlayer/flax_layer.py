@@ -16,7 +16,7 @@ from flaxlayer.layer import intermediates, layer_config, submodule_rows
 from flaxlayer.layer.fixed import Fixed
 from flaxlayer.layer.model_layer import ModelLayer, NonfiniteState
 from flaxlayer.linen import arguments, linen_model
-from flaxlayer.nnx import nnx_model, recipe
+from flaxlayer.nnx import nnx_config, nnx_model, recipe
 from flaxlayer.ops import dispatch
 from flaxlayer.randomness import rng_streams
 from flaxlayer.weights.partition import Kind
@@ -298,7 +298,7 @@ class FlaxLayer(ModelLayer):
 
 def _decode_config(config: dict[str, Any], where: str) -> None:
     if module_config.is_factory(config.get("module")):
-        nnx_model.decode_config(config, where)
+        nnx_config.decode(config, where)
     else:
         linen_model.decode_config(config, where)
 

@@ -14,7 +14,7 @@ from flaxlayer.calls.collection_policies import CollectionPolicies
 from flaxlayer.calls.method_call import MethodCall
 from flaxlayer.calls.model_result import Intermediates, ModelResult
 from flaxlayer.config import module_config
-from flaxlayer.nnx import recipe
+from flaxlayer.nnx import nnx_config, recipe
 from flaxlayer.nnx.graph import (
     Graph,
     changed,
@@ -342,57 +342,16 @@ class NnxModel:
                 saved.
         """
         del given  # An instance is refused.
-        if not self.initializes:
-            name = type(self._module).__name__
-            raise TypeError(
-                f"{where}: `module` is an instance of {name}, of which nobody "
-                "knows what it was made with, and cannot be saved with its "
-                f"code. Give the layer the class and its arguments, "
-                f"`functools.partial({name}, ...)`, and what is in it as "
-                "`variables=nnx.state(module)`; or save weights alone, "
-                "with `save_weights` or `flaxlayer.save_variables`."
-            )
-        config: dict[str, Any] = {
-            "module": module_config.encode_factory(
-                self._module, where=f"{where}: `module`"
-            ),
-            "method": module_config.encode_method(
-                self._method,
-                recipe.class_of(self._module),
-                where=f"{where}: `method`",
-            ),
-        }
-        for pattern in self._kinds.declared:
-            if not isinstance(pattern, str):
-                raise TypeError(
-                    f"{where}: `partition` has the filter {pattern!r}, which "
-                    "cannot be saved. Use a regular expression for the paths "
-                    "that it matches."
-                )
-        options: dict[str, Any] = {
-            "collections": self._collections.declared,
-            "partition": self._kinds.declared,
-        }
-        config.update((n, dict(value)) for n, value in options.items() if value)
-        if self._training_argument != "auto":
-            config["training_argument"] = self._training_argument
-        return config
-
-
-def decode_config(config: dict[str, Any], where: str) -> None:
-    """Replaces what `NnxModel.to_config` wrote by what it stands for.
-
-    Raises:
-        ValueError: a name cannot be resolved, or may not be.
-    """
-    config["module"] = module_config.decode_factory(
-        config.get("module"), where=f"{where}: `module`"
-    )
-    config["method"] = module_config.decode_method_of_class(
-        config.get("method"),
-        recipe.class_of(config["module"]),
-        where=f"{where}: `method`",
-    )
+        return nnx_config.encode(
+            self._module,
+            self._method,
+            {
+                "collections": self._collections.declared,
+                "partition": self._kinds.declared,
+                "training_argument": self._training_argument,
+            },
+            where,
+        )
 
 
 def _function(method: Any, cls: type, layer: str) -> Callable[..., Any]:
