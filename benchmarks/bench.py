@@ -15,7 +15,15 @@ from typing import Any
 from absl import app
 from absl.flags import argparse_flags
 
-from benchmarks import kernels, layers, models, report, threads, train
+from benchmarks import (
+    kernels,
+    layers,
+    models,
+    nnx_training,
+    report,
+    threads,
+    train,
+)
 
 _RESULTS = pathlib.Path(__file__).resolve().parent / "results"
 _FIGURE = _RESULTS.parents[1] / "docs" / "performance.svg"
@@ -39,6 +47,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_layers(commands)
     _add_train(commands)
     _add_kernels(commands)
+    _add_nnx(commands)
     _add_hidden(commands)
     arguments = parser.parse_args(argv[1:])
     if arguments.plot == (arguments.command is not None):
@@ -104,6 +113,16 @@ def _add_kernels(commands: Any) -> None:
         rounds=("rounds", "cold-rounds", "import-rounds"),
     )
     command.add_argument("--parts", nargs="+", choices=kernels.PARTS)
+
+
+def _add_nnx(commands: Any) -> None:
+    _add(
+        commands,
+        "nnx",
+        nnx_training,
+        "training steps of an NNX module, beside those of plain NNX",
+        rounds=("rounds", "cold-rounds"),
+    )
 
 
 def _add(

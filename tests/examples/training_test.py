@@ -1,5 +1,7 @@
 """The examples' models: trained by Keras, saved and loaded to the same bits."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from examples.bert import text
 from examples.bert.model import BertClassifier
 from examples.decoder.model import Decoder
+from examples.lora.model import Classifier
 from examples.moe.model import MoEClassifier
 from examples.unet.model import UNet
 from examples.vit.model import ViT
@@ -38,6 +41,12 @@ def moe():
     return keras.Sequential([FlaxLayer(module, seed=0)]), x, y, CROSSENTROPY
 
 
+def lora():
+    x, y = small_data.stripes()
+    make = functools.partial(Classifier, features=16, depth=1, classes=2)
+    return keras.Sequential([FlaxLayer(make, seed=0)]), x, y, CROSSENTROPY
+
+
 def bert():
     corpus = text.load(length=24)
     module = BertClassifier(corpus.vocabulary, 5, 24, 16, depth=1, heads=2)
@@ -62,7 +71,7 @@ def decoder():
 
 @pytest.mark.parametrize(
     ("make", "factor"),
-    [(vit, 4), (unet, 2), (moe, 5), (bert, 1.3), (decoder, 1.2)],
+    [(vit, 4), (unet, 2), (moe, 5), (lora, 4), (bert, 1.3), (decoder, 1.2)],
 )
 def test_the_loss_falls_and_a_saved_model_predicts_the_same(
     make, factor, tmp_path

@@ -61,6 +61,7 @@ class Graph:
 
     Attributes:
         entries: its variables, in the order that NNX has them in.
+        frozen: the paths of those that are frozen from the start.
         submodules: the modules in it by their paths, those that hold others
             before these.
     """
@@ -85,6 +86,11 @@ class Graph:
                 _axes_of(variable),
             )
             self._values[nnx_path] = value
+        self.frozen = frozenset(
+            entry.path
+            for entry in self.entries.values()
+            if entry.kind == "frozen"
+        )
 
     def take_values(self) -> dict[Any, Any]:
         """The values of the module as one tree; it can be asked for them once.

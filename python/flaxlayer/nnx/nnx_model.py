@@ -275,11 +275,20 @@ class NnxModel:
 
     def starts_frozen(self, path: Path) -> bool:
         """Whether `partition` says so."""
-        entries = () if self._graph is None else self._graph.entries.values()
-        return any(e.kind == "frozen" and e.path == path for e in entries)
+        return self._graph is not None and path in self._graph.frozen
 
     def check_paths(self, paths: Sequence[Path], layer: str) -> None:
-        """Reports patterns of `partition` that decide of no weight."""
+        """Reports collections and patterns that say nothing of the weights."""
+        held = {path[0] for path in paths}
+        self._collections.check(held, layer)
+        for name, policy in self._collections.declared.items():
+            if policy != "state" and name in held:
+                raise ValueError(
+                    f"{layer}: `collections[{name!r}]` says what becomes of "
+                    "what calls sow, and the module holds variables of that "
+                    "collection itself, which are state. Sow them, or leave "
+                    f"the policy out. Received: {policy!r}."
+                )
         self._kinds.check_deciding(paths, layer)
 
     def to_variables(self, params: Any, state: Any) -> nnx.State:

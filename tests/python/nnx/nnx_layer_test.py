@@ -291,6 +291,20 @@ def test_collections_may_be_returned_and_intermediates_read():
     assert np.array_equal(found["hidden"][0], out)
 
 
+@pytest.mark.parametrize(
+    ("collections", "problem"),
+    [
+        ({"batch_stats": "drop"}, "batch_stats.*module holds"),
+        ({"batch_stat": "state"}, "no such collection.*batch_stats"),
+        ({"params": "drop"}, "params.*partition"),
+        ({"batch_stats": "keep"}, "'keep'"),
+    ],
+)
+def test_policies_that_contradict_the_module_are_refused(collections, problem):
+    with pytest.raises(ValueError, match=f"'probe': `collections.*{problem}"):
+        FlaxLayer(Network, collections=collections, name="probe")(IMAGES)
+
+
 class Counting(nnx.Module):
     def __init__(self, rngs):
         self.linear = nnx.Linear(6, 3, rngs=rngs)
