@@ -212,7 +212,7 @@ class FlaxLayer(ModelLayer):
             training: whether to call it in training mode.
             capture_all: whether to capture the output of every submodule, as
                 `capture_intermediates=True` of `module.apply` does, besides
-                what is sown into `"intermediates"`.
+                what is sown into `"intermediates"`. Of Linen only.
             **kwargs: as those of a call of the layer.
 
         Returns:

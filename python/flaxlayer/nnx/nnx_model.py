@@ -21,6 +21,7 @@ from flaxlayer.nnx.graph import (
     mark_traced_arrays,
     static_attributes,
 )
+from flaxlayer.nnx.mode import in_mode
 from flaxlayer.nnx.variables import Kinds, collection_of, value_of
 from flaxlayer.ops import dispatch
 from flaxlayer.paths import Path, StructureMismatch, joined
@@ -181,6 +182,13 @@ class NnxModel:
     ) -> ModelResult:
         """Calls the method of a new module with these values."""
         del keys
+        if intermediates == "all":
+            raise ValueError(
+                f"{layer}: `capture_all=True` captures the outputs of all "
+                "submodules of a Linen module. One of NNX captures what it "
+                "sows; leave `capture_all` out, and sow what you want to see. "
+                "Received: True."
+            )
         graph = self._known_graph
         stored = graph.values(params, state, key=lambda data, _: data)
         given = graph.values(
@@ -188,7 +196,7 @@ class NnxModel:
         )
         module = graph.module(given)
         if self._training_argument is not None:
-            module.train() if training else module.eval()
+            module = in_mode(module, training)
         before = static_attributes(module)
         outputs = self._called(module, inputs, training)
         mark_traced_arrays(module)
