@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
+from flax import nnx
 from keras.src.utils import jax_layer, module_utils
 
 _VERSION = "3.15.1"
@@ -249,3 +250,16 @@ def test_two_layers_of_one_seed_have_the_same_masks():
         layer.build((None, 4))
     first, second = (np.array(layer(X, training=True)) for layer in layers)
     np.testing.assert_array_equal(first, second)
+
+
+class NnxNet(nnx.Module):
+    def __init__(self, rngs):
+        self.linear = nnx.Linear(4, 3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.linear(x)
+
+
+def test_it_takes_no_nnx_module():
+    with pytest.raises((AttributeError, TypeError, ValueError)):
+        peer(NnxNet(nnx.Rngs(0)))(X)

@@ -253,23 +253,3 @@ def _static(module: nnx.Module) -> list[tuple[Any, nnx.Module, Any, Any]]:
         if not str(name).startswith(("_pytree__", "_object__"))
         and not isinstance(value, nnx.Variable | nnx.Pytree | jax.Array)
     ]
-
-
-def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """The paths of static attributes that differ."""
-    return sorted(
-        name
-        for name in before.keys() | after.keys()
-        if name not in before
-        or name not in after
-        or not _same(before[name], after[name])
-    )
-
-
-def _same(a: Any, b: Any) -> bool:
-    if a is b:
-        return True
-    try:
-        return type(a) is type(b) and bool(a == b)
-    except Exception:  # Arrays of NumPy, for one.
-        return False

@@ -14,15 +14,14 @@ from flaxlayer.calls.collection_policies import CollectionPolicies
 from flaxlayer.calls.method_call import MethodCall
 from flaxlayer.calls.model_result import Intermediates, ModelResult
 from flaxlayer.config import module_config
-from flaxlayer.nnx import nnx_config, recipe
+from flaxlayer.nnx import changes, nnx_config, recipe
 from flaxlayer.nnx.graph import (
     Graph,
-    changed,
     mark_traced_arrays,
     static_attributes,
 )
 from flaxlayer.nnx.mode import in_mode
-from flaxlayer.nnx.variables import Kinds, collection_of, value_of
+from flaxlayer.nnx.variables import Kinds, value_of
 from flaxlayer.ops import dispatch
 from flaxlayer.paths import Path, StructureMismatch, joined
 from flaxlayer.randomness.key_form import KeyForm
@@ -200,20 +199,9 @@ class NnxModel:
         before = static_attributes(module)
         outputs = self._called(module, inputs, training)
         mark_traced_arrays(module)
-        left = self._born(module, layer)
-        lost = changed(before, static_attributes(module))
-        if lost:
-            raise ValueError(
-                f"{layer}: a call has changed {_listed(lost)}, which are no "
-                "variables: a compiled call would lose that. Keep what calls "
-                "change in an `nnx.Variable` that `__init__` makes, with an "
-                "array in it."
-            )
-        _, new = nnx.split(module)
-        after = {
-            path: value_of(variable)
-            for path, variable in nnx.to_flat_state(new)
-        }
+        left = changes.taken_out(module, graph, self._collections, layer)
+        changes.check_static(before, module, layer)
+        after = changes.values_after(module, graph, layer)
         # Keys that stayed as they were are their data again, so that it shows.
         kept = {
             path: stored[path] if after[path] is given[path] else after[path]
@@ -245,41 +233,6 @@ class NnxModel:
         }
         args, keywords = self._signature.bound(inputs.args, keywords)
         return self._function(module, *args, **keywords)
-
-    def _born(self, module: nnx.Module, layer: str) -> dict[str, Any]:
-        """Takes out of a module what a call has put into it, by collection.
-
-        Raises:
-            ValueError: a variable was made that is neither sown nor dropped.
-        """
-        entries = self._known_graph.entries
-        _, state = nnx.split(module)
-        born = {
-            path: variable
-            for path, variable in nnx.to_flat_state(state)
-            if path not in entries
-        }
-        if not born:
-            return {}
-        found: dict[str, Any] = {}
-        unknown = []
-        for path, variable in born.items():
-            collection = collection_of(variable)
-            value = value_of(variable)
-            if self._collections.of(collection, {"": value}) == "state":
-                unknown.append(joined((collection, *map(str, path))))
-            tree = found.setdefault(collection, {})
-            for step in path[:-1]:
-                tree = tree.setdefault(str(step), {})
-            tree[str(path[-1])] = value
-        if unknown:
-            raise ValueError(
-                f"{layer}: a call has made variables, {_listed(unknown)}: a "
-                "layer has those it was built with. Make them in `__init__`, "
-                "or say by `collections=` what becomes of their collection."
-            )
-        nnx.pop(module, lambda path, _: path in born)
-        return found
 
     def starts_frozen(self, path: Path) -> bool:
         """Whether `partition` says so."""
@@ -336,7 +289,7 @@ class NnxModel:
         missing = [joined(path) for path in known if path not in flat]
         unexpected = [joined(path) for path in flat if path not in known]
         problems = [
-            f"{what}: {_listed(paths)}"
+            f"{what}: {changes.listed(paths)}"
             for what, paths in (
                 ("missing", missing),
                 ("unexpected", unexpected),
@@ -409,9 +362,3 @@ def _flat(tree: Any) -> dict[Path, Any]:
         else:
             found[(str(name),)] = value_of(value)
     return found
-
-
-def _listed(names: Sequence[str], at_most: int = 8) -> str:
-    more = len(names) - at_most
-    shown = ", ".join(f"`{name}`" for name in names[:at_most])
-    return shown + (f" and {more} more" if more > 0 else "")

@@ -330,6 +330,11 @@ class Counting(nnx.Module):
         self.scale = nnx.Param(jnp.ones(3))
         return self.linear(x) * self.scale[...]
 
+    def drop(self, x):
+        y = self.linear(x)
+        del self.linear.bias
+        return y
+
     def grow(self, x):
         self.more = nnx.Linear(3, 3, rngs=nnx.Rngs(0))
         return self.more(self.linear(x))
@@ -341,6 +346,7 @@ class Counting(nnx.Module):
         ("count", "changed `calls`"),
         ("note", "changed `notes`"),
         ("make", "made variables, `params/scale`"),
+        ("drop", "taken `params/linear/bias` away"),
         ("grow", "made variables, .*`params/more/kernel`"),
     ],
 )
