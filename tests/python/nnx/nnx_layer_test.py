@@ -306,6 +306,28 @@ def test_policies_that_contradict_the_module_are_refused(collections, problem):
         FlaxLayer(Network, collections=collections, name="probe")(IMAGES)
 
 
+def test_what_submodules_sow_is_at_their_paths():
+    class Nested(nnx.Module):
+        def __init__(self, rngs):
+            self.parts = nnx.List([Sower(rngs)])
+
+        def __call__(self, x):
+            return self.parts[0](x)
+
+    layer = FlaxLayer(Nested, seed=0, collections={"metrics": "output"})
+    outputs, returned = layer(VECTORS)
+    (mean,) = returned["metrics"]["parts"]["0"]["mean"]
+    assert np.allclose(mean, np.mean(outputs))
+    _, found = layer.apply_with_intermediates(VECTORS)
+    assert found["parts"]["0"]["hidden"][0].shape == (5, 3)
+
+
+def test_a_partial_that_does_not_fit_says_so_when_it_is_made():
+    layer = FlaxLayer(functools.partial(Sower, 1, 2, 3), name="probe")
+    with pytest.raises(TypeError, match="(?s)'probe'.*Sower.__init__"):
+        layer(VECTORS)
+
+
 def test_the_outputs_of_all_submodules_are_not_captured():
     layer = FlaxLayer(Sower, seed=0, name="probe")
     with pytest.raises(ValueError, match="'probe': `capture_all=True`.*sow"):
@@ -317,6 +339,7 @@ class Counting(nnx.Module):
         self.linear = nnx.Linear(6, 3, rngs=rngs)
         self.calls = 0
         self.notes = {}
+        self.sizes = [1, 2]
 
     def count(self, x):
         self.calls += 1
@@ -329,6 +352,23 @@ class Counting(nnx.Module):
     def make(self, x):
         self.scale = nnx.Param(jnp.ones(3))
         return self.linear(x) * self.scale[...]
+
+    def name(self, x):
+        self.title = "new"
+        return self.linear(x)
+
+    def forget(self, x):
+        del self.calls
+        return self.linear(x)
+
+    def exchange(self, x):
+        self.sizes = [1, 3]
+        return self.linear(x)
+
+    def make_many(self, x):
+        for i in range(10):
+            setattr(self, f"p{i}", nnx.Param(jnp.ones(3)))
+        return self.linear(x)
 
     def drop(self, x):
         y = self.linear(x)
@@ -345,7 +385,11 @@ class Counting(nnx.Module):
     [
         ("count", "changed `calls`"),
         ("note", "changed `notes`"),
-        ("make", "made variables, `params/scale`"),
+        ("name", "changed `title`"),
+        ("forget", "changed `calls`"),
+        ("exchange", "changed `sizes`"),
+        ("make", "made variables, `params/scale`: "),
+        ("make_many", "made variables, .*`params/p7` and 2 more: "),
         ("drop", "taken `params/linear/bias` away"),
         ("grow", "made variables, .*`params/more/kernel`"),
     ],
