@@ -67,14 +67,16 @@ class Graph:
     """
 
     def __init__(self, module: nnx.Module, kinds: Kinds):
+        if jax.tree_util.tree_leaves(nnx.state(module, nnx.Intermediate)):
+            # Left over from a call.
+            module = nnx.clone(module)
+            nnx.pop(module, nnx.Intermediate)
         self._graphdef, state = nnx.split(module)
         self.entries: dict[tuple[Any, ...], Entry] = {}
         self.submodules = _submodules(module)
         self._values: dict[tuple[Any, ...], Any] = {}
         for nnx_path, variable in nnx.to_flat_state(state):
             value = variables.value_of(variable)
-            if isinstance(variable, nnx.Intermediate):
-                continue  # Left over from a call.
             collection = variables.collection_of(variable)
             place = (collection, *nnx_path)
             strings = tuple(map(str, place))

@@ -148,10 +148,14 @@ def test_collections_are_those_of_the_types_of_variables():
     class Own(nnx.Variable):
         pass
 
+    class Scale(nnx.Param):
+        pass
+
     class Mixed(nnx.Module):
         def __init__(self, rngs):
             self.linear = nnx.Linear(6, 3, rngs=rngs)
             self.own = Own(jnp.zeros(()))
+            self.scale = Scale(jnp.ones(()))
             self.cache = nnx.Cache(jnp.zeros(()))
             self.bare = jnp.ones(2)
             self.rngs = rngs
@@ -164,13 +168,26 @@ def test_collections_are_those_of_the_types_of_variables():
     assert paths(layer) == [
         "params/linear/bias",
         "params/linear/kernel",
+        "params/scale",
         "arrays/bare",
         "cache/cache",
         "own/own",
         "rng/rngs/default/count",
         "rng/rngs/default/key",
     ]
-    assert len(layer.trainable_weights) == 2
+    assert len(layer.trainable_weights) == 3
+
+
+def test_what_an_earlier_call_has_sown_is_no_weight():
+    module = Sower(nnx.Rngs(0))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        module.sow(nnx.Intermediate, "above", jnp.ones(3))
+    layer = FlaxLayer(module)
+    assert layer(VECTORS).shape == (5, 3)
+    assert paths(layer) == ["params/linear/bias", "params/linear/kernel"]
+    layer.set_layer_variables(nnx.state(module))
+    assert module.above is not None
 
 
 def test_tied_weights_and_shared_modules_are_one_variable():
@@ -671,6 +688,10 @@ def test_a_linen_layer_and_an_unbuilt_one_are_not_merged():
     [
         ({"variables": {"conv": {}}}, "`variables`.*missing: `conv/bias`"),
         ({"variables": [1]}, "`variables`.*nnx.state.*list"),
+        (
+            {"variables": nnx.state(Network(4, rngs=nnx.Rngs(0)))},
+            r"`variables`.*params/conv/kernel.*shape \(3, 3, 1, 8\)",
+        ),
         ({"rngs": ("noise",)}, "`rngs`.*nnx.Rngs"),
         ({"collections": {"cache": "transient"}}, "'transient'.*state"),
     ],
