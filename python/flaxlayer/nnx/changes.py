@@ -3,7 +3,7 @@
 A compiled call keeps values and nothing else. What would be lost is refused.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from flax import nnx
@@ -11,20 +11,26 @@ from flax import nnx
 from flaxlayer.calls.collection_policies import CollectionPolicies
 from flaxlayer.nnx.graph import Graph, static_attributes
 from flaxlayer.nnx.variables import collection_of, value_of
-from flaxlayer.paths import joined
+from flaxlayer.paths import Path, joined, listed
+
+# By the paths of NNX.
+Variables = Mapping[tuple[Any, ...], Any]
 
 
-def taken_out(
-    module: nnx.Module,
-    graph: Graph,
-    collections: CollectionPolicies,
-    layer: str,
+def variables_of(module: nnx.Module) -> Variables:
+    """The variables of a module, and its bare arrays."""
+    _, state = nnx.split(module)
+    return dict(nnx.to_flat_state(state))
+
+
+def sown(
+    after: Variables, graph: Graph, collections: CollectionPolicies, layer: str
 ) -> dict[str, Any]:
-    """Takes what a call has sown out of a module.
+    """What a call has sown.
 
     Args:
-        module: the module, after the call.
-        graph: what it was before.
+        after: the variables of the module, after the call.
+        graph: what the module was before.
         collections: what becomes of what is sown.
         layer: how error messages call the layer.
 
@@ -34,21 +40,15 @@ def taken_out(
     Raises:
         ValueError: a variable was made that is neither sown nor dropped.
     """
-    _, state = nnx.split(module)
-    born = {
-        path: variable
-        for path, variable in nnx.to_flat_state(state)
-        if path not in graph.entries
-    }
-    if not born:
-        return {}
     found: dict[str, Any] = {}
     unknown = []
-    for path, variable in born.items():
+    for path, variable in after.items():
+        if path in graph.entries:
+            continue
         collection = collection_of(variable)
         value = value_of(variable)
         if collections.of(collection, {"": value}) == "state":
-            unknown.append(joined((collection, *map(str, path))))
+            unknown.append((collection, *map(str, path)))
         tree = found.setdefault(collection, {})
         for step in path[:-1]:
             tree = tree.setdefault(str(step), {})
@@ -59,12 +59,11 @@ def taken_out(
             "layer has those it was built with. Make them in `__init__`, "
             "or say by `collections=` what becomes of their collection."
         )
-    nnx.pop(module, lambda path, _: path in born)
     return found
 
 
 def check_static(
-    before: Mapping[str, Any], module: nnx.Module, layer: str
+    before: Mapping[Path, Any], module: nnx.Module, layer: str
 ) -> None:
     """Reports attributes that are no variables, and that a call has changed.
 
@@ -87,45 +86,35 @@ def check_static(
 
 
 def values_after(
-    module: nnx.Module, graph: Graph, layer: str
+    after: Variables, graph: Graph, layer: str
 ) -> dict[tuple[Any, ...], Any]:
-    """The values of a module after a call, by the paths of NNX.
+    """The values of what a module had before a call, by the paths of NNX.
 
     Raises:
         ValueError: a variable is not there any more.
     """
-    _, state = nnx.split(module)
-    values = {
-        path: value_of(variable) for path, variable in nnx.to_flat_state(state)
-    }
-    gone = [
-        joined(entry.path)
-        for path, entry in graph.entries.items()
-        if path not in values
-    ]
+    gone = [e.path for path, e in graph.entries.items() if path not in after]
     if gone:
         raise ValueError(
             f"{layer}: a call has taken {listed(gone)} away: a layer has "
             "the variables it was built with. Leave them where they are."
         )
-    return values
+    return {path: value_of(after[path]) for path in graph.entries}
 
 
-def listed(names: Sequence[str], at_most: int = 8) -> str:
-    """The first few names as messages show them."""
-    more = len(names) - at_most
-    shown = ", ".join(f"`{name}`" for name in names[:at_most])
-    return shown + (f" and {more} more" if more > 0 else "")
-
-
-def _changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+def _changed(
+    before: Mapping[Path, Any], after: Mapping[Path, Any]
+) -> list[Path]:
     """The paths of static attributes that differ."""
     return sorted(
-        name
-        for name in before.keys() | after.keys()
-        if name not in before
-        or name not in after
-        or not _same(before[name], after[name])
+        (
+            name
+            for name in before.keys() | after.keys()
+            if name not in before
+            or name not in after
+            or not _same(before[name], after[name])
+        ),
+        key=joined,
     )
 
 

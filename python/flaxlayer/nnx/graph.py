@@ -232,13 +232,13 @@ def mark_traced_arrays(module: nnx.Module) -> None:
                     setattr(node, name, nnx.data(value))
 
 
-def static_attributes(module: nnx.Module) -> dict[str, Any]:
+def static_attributes(module: nnx.Module) -> dict[Path, Any]:
     """What a module has besides variables, by path: `blocks/0/deterministic`.
 
     Containers are copied as far as their first level, so that a change shows.
     """
     return {
-        joined(tuple(map(str, (*path, name)))): (
+        tuple(map(str, (*path, name))): (
             value.copy() if type(value) in _CONTAINERS else value
         )
         for path, _, name, value in _static(module)

@@ -23,7 +23,7 @@ from flaxlayer.nnx.graph import (
 from flaxlayer.nnx.mode import in_mode
 from flaxlayer.nnx.variables import Kinds, value_of
 from flaxlayer.ops import dispatch
-from flaxlayer.paths import Path, StructureMismatch, joined
+from flaxlayer.paths import Path, StructureMismatch, joined, listed
 from flaxlayer.randomness.key_form import KeyForm
 from flaxlayer.randomness.rng_streams import RngStreams
 
@@ -199,9 +199,10 @@ class NnxModel:
         before = static_attributes(module)
         outputs = self._called(module, inputs, training)
         mark_traced_arrays(module)
-        left = changes.taken_out(module, graph, self._collections, layer)
+        found = changes.variables_of(module)
+        left = changes.sown(found, graph, self._collections, layer)
         changes.check_static(before, module, layer)
-        after = changes.values_after(module, graph, layer)
+        after = changes.values_after(found, graph, layer)
         # Keys that stayed as they were are their data again, so that it shows.
         kept = {
             path: stored[path] if after[path] is given[path] else after[path]
@@ -286,10 +287,10 @@ class NnxModel:
             )
         flat = _flat(variables)
         known = {tuple(map(str, path)): path for path in graph.entries}
-        missing = [joined(path) for path in known if path not in flat]
-        unexpected = [joined(path) for path in flat if path not in known]
+        missing = [path for path in known if path not in flat]
+        unexpected = [path for path in flat if path not in known]
         problems = [
-            f"{what}: {changes.listed(paths)}"
+            f"{what}: {listed(paths)}"
             for what, paths in (
                 ("missing", missing),
                 ("unexpected", unexpected),
