@@ -49,3 +49,35 @@ print("sharded")
 
 def test_weights_are_sharded_by_their_paths_and_train_the_same():
     assert output_of(CODE) == ["sharded"]
+
+
+LARGE = """
+import flax.linen as nn, jax, keras, numpy as np
+import flaxlayer
+
+def kernel():
+    # So large that Keras takes care that no device has the whole of it.
+    layer = flaxlayer.FlaxLayer(nn.Dense(2**21), seed=0)
+    layer.build((None, 8))
+    return layer.params["params"]["kernel"].value
+
+expected = np.array(kernel(), copy=True)
+devices = keras.distribution.list_devices()
+mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"), devices)
+layouts = keras.distribution.LayoutMap(mesh)
+layouts[".*kernel"] = (None, "model")
+keras.distribution.set_distribution(
+    keras.distribution.ModelParallel(
+        layout_map=layouts, batch_dim_name="batch"
+    )
+)
+value = kernel()
+assert value.sharding.shard_shape(value.shape) == (8, 2**20), value.sharding
+assert isinstance(value.sharding.mesh, jax.sharding.Mesh), value.sharding
+np.testing.assert_array_equal(value, expected)
+print("built")
+"""
+
+
+def test_large_weights_are_built_where_they_will_live_with_the_same_bits():
+    assert output_of(LARGE)[-1] == "built"

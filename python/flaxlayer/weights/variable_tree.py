@@ -27,6 +27,7 @@ from flaxlayer.paths import (
     path_of,
 )
 from flaxlayer.weights import casting
+from flaxlayer.weights.placed_initializer import PlacedInitializer
 
 # Gives the value of one leaf, as Keras asks for it.
 Initializer = Callable[..., jax.Array]
@@ -274,7 +275,7 @@ def create(
                 stack.enter_context(keras.name_scope(scope or "_"))
             variables.append(
                 keras.Variable(
-                    initialize,
+                    PlacedInitializer(initialize),
                     shape=leaf.spec.shape,
                     dtype=variable_dtype if as_policy else leaf.spec.dtype.name,
                     # An optimizer cannot step integers: they are state.
