@@ -1,4 +1,4 @@
-"""An initializer whose values get to where Keras wants the variable to live."""
+"""Initializers whose values get to where Keras wants the variable to live."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,15 +6,15 @@ from typing import Any
 import jax
 import numpy as np
 
+from flaxlayer.weights import memory
 
-class PlacedInitializer:
-    """A Keras initializer that knows of layouts.
 
-    Under a `keras.distribution` Keras asks in one of three ways. For a layout,
-    in a mesh whose axes are explicit, if there is a parameter of that name. In
-    versions that do not know it, through `jax.jit` of the bound method
-    `__call__` if the value is large, which takes an instance of a class: a
-    plain function has no method that JAX can refer to. Otherwise plainly.
+class CompilableInitializer:
+    """A Keras initializer with a bound `__call__` that JAX can compile.
+
+    Under a `keras.distribution` Keras calls `jax.jit(initializer.__call__)` for
+    large variables. A plain function has no such method that JAX could refer
+    to.
 
     Args:
         initialize: called as `initialize(shape, dtype)`; returns the value.
@@ -22,6 +22,18 @@ class PlacedInitializer:
 
     def __init__(self, initialize: Callable[..., jax.Array]):
         self._initialize = initialize
+
+    def __call__(self, shape: Any, dtype: Any = None) -> jax.Array:
+        """The value for a variable of that shape and dtype."""
+        return self._initialize(shape, dtype)
+
+
+class PlacedInitializer(CompilableInitializer):
+    """A Keras initializer that knows of layouts.
+
+    Keras hands one to an initializer that has a parameter of that name, and
+    calls it in a mesh whose axes are explicit; versions before 3.15 do not.
+    """
 
     def __call__(
         self, shape: Any, dtype: Any = None, layout: Any = None
@@ -44,3 +56,16 @@ class PlacedInitializer:
         # computes would differ in its type, and some of it would be refused.
         with jax.set_mesh(jax.sharding.Mesh(np.empty((), object), ())):
             return jax.device_put(self._initialize(shape, dtype), sharding)
+
+
+def for_distribution(
+    initialize: Callable[..., jax.Array],
+) -> CompilableInitializer:
+    """The initializer for the Keras distribution that is set, if there is one.
+
+    On one device Keras leaves values where they are, and warns of a mix with
+    others where one has a layout.
+    """
+    if memory.devices_of_distribution() == 1:
+        return CompilableInitializer(initialize)
+    return PlacedInitializer(initialize)

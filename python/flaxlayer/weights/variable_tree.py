@@ -26,8 +26,7 @@ from flaxlayer.paths import (
     listed,
     path_of,
 )
-from flaxlayer.weights import casting
-from flaxlayer.weights.placed_initializer import PlacedInitializer
+from flaxlayer.weights import casting, placed_initializer
 
 # Gives the value of one leaf, as Keras asks for it.
 Initializer = Callable[..., jax.Array]
@@ -275,7 +274,7 @@ def create(
                 stack.enter_context(keras.name_scope(scope or "_"))
             variables.append(
                 keras.Variable(
-                    PlacedInitializer(initialize),
+                    placed_initializer.for_distribution(initialize),
                     shape=leaf.spec.shape,
                     dtype=variable_dtype if as_policy else leaf.spec.dtype.name,
                     # An optimizer cannot step integers: they are state.

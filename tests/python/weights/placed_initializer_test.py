@@ -2,10 +2,15 @@
 
 import jax
 import jax.numpy as jnp
+import keras
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from flaxlayer.weights.placed_initializer import PlacedInitializer
+from flaxlayer.weights.placed_initializer import (
+    CompilableInitializer,
+    PlacedInitializer,
+    for_distribution,
+)
 
 SPEC = PartitionSpec(None, "model")
 
@@ -30,7 +35,7 @@ def test_without_a_layout_the_value_is_as_it_was_computed():
 def test_a_bound_call_can_be_compiled():
     sharding = NamedSharding(mesh(), SPEC)
     compiled = jax.jit(
-        PlacedInitializer(counting).__call__,
+        CompilableInitializer(counting).__call__,
         out_shardings=sharding,
         static_argnames=["shape", "dtype"],
     )
@@ -57,5 +62,13 @@ def test_a_layout_says_where_and_the_value_is_computed_on_no_mesh():
 
         value = placed(in_sharding=None)
     np.testing.assert_array_equal(value, EXPECTED)
-    assert value.sharding == NamedSharding(mesh(), SPEC)
+    assert isinstance(value.sharding.mesh, Mesh)
     assert [found.empty for found in meshes] == [True]
+
+
+def test_on_one_device_there_are_no_layouts():
+    assert type(for_distribution(counting)) is CompilableInitializer
+    devices = np.array(keras.distribution.list_devices()[:1])
+    alone = keras.distribution.DataParallel(devices=devices)
+    with alone.scope():
+        assert type(for_distribution(counting)) is CompilableInitializer
