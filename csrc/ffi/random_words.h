@@ -16,6 +16,21 @@
 // computed by several threads of XLA.
 XLA_FFI_DECLARE_HANDLER_SYMBOL(FlaxlayerRandomBits);
 
+// Custom call target "flaxlayer_random_block": a part of what random_bits
+// returns, such as the one that a device of several has.
+//
+//   operand 0: keys, u32[..., 2]
+//   operand 1: for each axis of the whole, where the part begins, u32[rank]
+//   attribute "whole": the sizes of the whole, rank numbers of 64 bits
+//   result 0:  the words, u8, u16, u32 or u64[..., *part], with the leading
+//              axes of the keys, and `rank` more: every word is that of its
+//              index in the whole
+//
+// Anything else, such as a part that is not within the whole, returns
+// INVALID_ARGUMENT and writes nothing. Large results are computed by several
+// threads of XLA.
+XLA_FFI_DECLARE_HANDLER_SYMBOL(FlaxlayerRandomBlock);
+
 // Custom call target "flaxlayer_random_split".
 //
 //   operand 0: keys, u32[..., 2]

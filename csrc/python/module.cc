@@ -28,6 +28,7 @@ py::dict Registrations() {
   py::dict targets;
   targets["flaxlayer_fold_in"] = HandlerCapsule(FlaxlayerFoldIn);
   targets["flaxlayer_random_bits"] = HandlerCapsule(FlaxlayerRandomBits);
+  targets["flaxlayer_random_block"] = HandlerCapsule(FlaxlayerRandomBlock);
   targets["flaxlayer_random_split"] = HandlerCapsule(FlaxlayerRandomSplit);
   targets["flaxlayer_rng_fold"] = HandlerCapsule(FlaxlayerRngFold);
   targets["flaxlayer_state_merge"] = HandlerCapsule(FlaxlayerStateMerge);

@@ -5,6 +5,7 @@ plainly when that goes away.
 """
 
 import functools
+import importlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -510,3 +511,39 @@ def lowering_num_partitions(ctx: Any) -> int | None:
     return math.prod(
         size for axis, size in mesh.shape.items() if axis not in manual_axes
     )
+
+
+def lower_with_devices(primitive: Any) -> None:
+    """Has the lowering rule of a primitive told of devices and their mesh.
+
+    JAX tells most rules only how many devices there are, so that a lowered
+    program can be kept for others.
+
+    Needs `prim_requires_devices_during_lowering` of `jax._src.dispatch`, a set,
+    where `jax.experimental.custom_partitioning` has its own primitive. Should
+    it go away `lowering_names_mesh` says no.
+    """
+    dispatch: Any = importlib.import_module("jax._src.dispatch")
+    known = getattr(dispatch, "prim_requires_devices_during_lowering", None)
+    if known is not None:
+        known.add(primitive)
+
+
+def lowering_names_mesh(ctx: Any) -> bool:
+    """Whether XLA splits what is lowered over a mesh whose axes have names.
+
+    `jax.experimental.custom_partitioning` then says by name how arrays are
+    split. It is not so in `jax.shard_map` where some axes are manual.
+
+    Needs `axis_context` of the module context, of that `device_assignment`,
+    and `abstract_mesh`, or else `jax.sharding.get_mesh`. Should they go away
+    the answer is no, and the reference is emitted.
+
+    Args:
+        ctx: what JAX passes to the lowering rule.
+    """
+    context = getattr(ctx.module_context, "axis_context", None)
+    if getattr(context, "device_assignment", None) is None:
+        return False
+    mesh = getattr(context, "abstract_mesh", None)
+    return mesh is not None and not mesh.empty

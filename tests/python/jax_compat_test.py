@@ -98,6 +98,36 @@ def test_only_manual_axes_are_left_out(manual, expected):
     assert jax_compat.lowering_num_partitions(context) == expected
 
 
+def test_a_primitive_that_asks_for_it_has_its_mesh_named():
+    named = []
+
+    def probing(primitive):
+        primitive.def_abstract_eval(lambda x: x)
+
+        def lower(ctx, x):
+            named.append(jax_compat.lowering_names_mesh(ctx))
+            return [x]
+
+        mlir.register_lowering(primitive, lower)
+        return primitive
+
+    asks = probing(Primitive("flaxlayer_test_asks"))
+    jax_compat.lower_with_devices(asks)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:1]), ("data",))
+    sharding = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+    x = jax.device_put(X, sharding)
+    jax.jit(asks.bind).lower(x)
+    # The others are told how many devices there are, and no more.
+    jax.jit(probing(Primitive("flaxlayer_test_asks_not")).bind).lower(x)
+    assert named == [True, False]
+
+
+def test_an_unknown_context_names_no_mesh():
+    assert not jax_compat.lowering_names_mesh(Context())
+    context = Context(axis_context=Axes(device_assignment=(0, 1)))
+    assert not jax_compat.lowering_names_mesh(context)
+
+
 def test_result_avals():
     avals = []
     primitive = Primitive("flaxlayer_test_results")

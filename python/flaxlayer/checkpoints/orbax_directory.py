@@ -309,8 +309,11 @@ def _one_error() -> Iterator[None]:
     """
 
     def kept(record: logging.LogRecord) -> bool:
-        # Of tasks that have failed or are cancelled, by what they run.
-        return "orbax" not in record.msg
+        # Of tasks that have failed or are cancelled, by what they run; of what
+        # gathers them, by where the error was raised.
+        error = record.exc_info[1] if record.exc_info else None
+        raised = "".join(traceback.format_exception(error) if error else [])
+        return "orbax" not in record.msg + raised
 
     logger = logging.getLogger("asyncio")
     logger.addFilter(kept)

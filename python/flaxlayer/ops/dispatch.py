@@ -31,9 +31,9 @@ class Choice:
     Attributes:
         kernel: The implementation.
         required: Whether the native kernel was asked for by name. Lowering
-            then raises where it cannot emit it (exports, programs over several
-            devices, platforms other than CPU), instead of emitting the
-            reference.
+            then raises where it cannot emit it (exports, platforms other than
+            CPU, `jax.shard_map` over some axes of a mesh), instead of emitting
+            the reference.
         reason: Why, for people; no part of equality, so that a reworded
             reason compiles nothing again.
     """
@@ -288,10 +288,9 @@ class KernelReport:
         lines.append(f"jax {self.jax_version}, platform {self.platform}")
         if any(op.kernel == "native" for op in self.ops.values()):
             lines.append(
-                "Exports and programs over several devices raise."
+                "Exports raise."
                 if self.policy == "native"
-                else "Exports and programs over several devices use the "
-                "reference all the same."
+                else "Exports use the reference all the same."
             )
         return "\n".join(lines)
 

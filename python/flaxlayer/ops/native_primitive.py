@@ -5,8 +5,8 @@ A primitive of our own, rather than a `jax.ffi.ffi_call` inside of
 enough. Whether a program is exported, or partitioned over several devices, is
 known when it is lowered and not before, since the same trace can be lowered for
 each of them. A lowering rule sees both, and is where the reference is emitted
-instead. A primitive also needs no custom_jvp around it, and its batching rule
-keeps a vmap of a vmap one call.
+instead, or what says how the operation is partitioned. A primitive also needs
+no custom_jvp around it, and its batching rule keeps a vmap of a vmap one call.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ from jax.interpreters import ad, batching, mlir, xla
 from flaxlayer import jax_compat
 from flaxlayer.ops import log
 
+_PARTITIONED = "XLA cannot partition it over several devices"
+
 
 def define(
     target: str,
@@ -33,6 +35,7 @@ def define(
     tangents: Callable[..., Sequence[Any]] | None = None,
     attributes: Callable[..., Mapping[str, Any]] = lambda **_: {},
     aliases: Callable[[int], Mapping[int, int]] = lambda _: {},
+    partitioned: Callable[..., Any] | None = None,
 ) -> Primitive:
     """Makes the primitive of an operation.
 
@@ -53,6 +56,9 @@ def define(
         attributes: what the handler is given besides its operands.
         aliases: the results that are in the buffer of an operand, by the index
             of the operand, for that number of operands.
+        partitioned: the operation in terms of `partitioning`, for programs over
+            the devices of a mesh; it takes `required` as well. Without it these
+            get the reference.
     """
     primitive = Primitive(target)
     primitive.multiple_results = multiple_results
@@ -102,6 +108,16 @@ def define(
                 target, operand_output_aliases=dict(aliased)
             )
             return rule(ctx, *operands, **attributes(**static))
+        if (
+            obstacle == _PARTITIONED
+            and partitioned is not None
+            and jax_compat.lowering_names_mesh(ctx)
+        ):
+            rule = mlir.lower_fun(
+                functools.partial(partitioned, required=required, **static),
+                multiple_results=multiple_results,
+            )
+            return rule(ctx, *operands)
         op = target.removeprefix("flaxlayer_")
         if required:
             raise RuntimeError(
@@ -122,6 +138,8 @@ def define(
         return rule(ctx, *operands)
 
     mlir.register_lowering(primitive, lower)
+    if partitioned is not None:
+        jax_compat.lower_with_devices(primitive)
     return primitive
 
 
@@ -132,7 +150,7 @@ def _obstacle(ctx: Any) -> str | None:
     if jax_compat.lowering_for_export(ctx):
         return "an exported program cannot call it where it is loaded"
     if jax_compat.lowering_num_partitions(ctx) != 1:
-        return "XLA cannot partition it over several devices"
+        return _PARTITIONED
     return None
 
 

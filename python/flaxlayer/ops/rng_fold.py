@@ -6,6 +6,7 @@ words as `jax.random.fold_in` gives, in one step for all of them.
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Sequence
 
@@ -13,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxlayer.ops import native_primitive
+from flaxlayer.ops import native_primitive, partitioning
 from flaxlayer.ops.dispatch import Choice
 
 TARGET = "flaxlayer_rng_fold"
@@ -76,6 +77,9 @@ rng_fold_p = native_primitive.define(
     reference=reference,
     result=lambda state, tags: jax.ShapeDtypeStruct(
         (*state.shape[:-1], len(tags), 2), np.uint32
+    ),
+    partitioned=lambda state, **static: partitioning.by_leading_axes(
+        functools.partial(rng_fold_p.bind, **static), state, trailing=(1,)
     ),
     attributes=lambda tags: {"tags": np.asarray(tags, np.uint32)},
 )

@@ -16,7 +16,7 @@ import numpy as np
 from jax.interpreters import ad
 
 from flaxlayer import jax_compat
-from flaxlayer.ops import native_primitive
+from flaxlayer.ops import native_primitive, partitioning
 from flaxlayer.ops.dispatch import Choice
 
 TARGET = "flaxlayer_state_merge"
@@ -246,6 +246,48 @@ def _primitive_reference(
     return merge_one(taken, *leaves)
 
 
+def _in_parts(
+    taken: jax.Array, *leaves: jax.Array, required: bool
+) -> list[jax.Array]:
+    """Each device merges what it has of the leaves."""
+    whole = functools.partial(state_merge_p.bind, required=required)
+    axes = taken.ndim
+
+    def plan(mesh: Any, results: list[partitioning.Axes]) -> Any:
+        # Those in front are few, and no number may be left out of a decision.
+        results[:] = [((),) * axes + split[axes:] for split in results]
+        taken_axes, *split = results
+        if not any(map(any, split)):
+            return whole, [taken_axes, *split, *split]
+
+        def merge_one(taken: jax.Array, *leaves: jax.Array) -> list[jax.Array]:
+            old, new = _halves(leaves)
+            finite = _if_finite(jnp.bool_(True), new)
+            # The only thing that devices have to tell each other.
+            others = jax.lax.psum(jnp.int32(~finite), mesh.axis_names)
+            taken = taken & (others == 0)
+            return [taken, *_selected(taken, old, new)]
+
+        local = merge_one
+        for _ in range(axes):
+            local = jax.vmap(local)
+        return local, [taken_axes, *split, *split]
+
+    shared = [f"b{i}" for i in range(axes)]
+    names = [
+        [*shared, *(f"x{n}_{i}" for i in range(leaf.ndim - axes))]
+        for n, leaf in enumerate(_halves(leaves)[0])
+    ]
+    call = partitioning.partitioned(
+        whole,
+        plan,
+        operands=[shared, *names, *names],
+        results=[shared, *names],
+        multiple_results=True,
+    )
+    return call(taken, *leaves)
+
+
 def _result(taken: Any, *leaves: Any) -> list[jax.ShapeDtypeStruct]:
     return [
         jax.ShapeDtypeStruct(array.shape, array.dtype)
@@ -274,6 +316,7 @@ state_merge_p = native_primitive.define(
     result=_result,
     multiple_results=True,
     tangents=_tangents,
+    partitioned=_in_parts,
     # A merged leaf is in the buffer of the old one, where those that are kept
     # already are.
     aliases=lambda operands: {i: i for i in range(1, (operands + 1) // 2)},

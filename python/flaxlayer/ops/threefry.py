@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from flaxlayer import jax_compat
-from flaxlayer.ops import native_primitive
+from flaxlayer.ops import native_primitive, partitioning
 
 _STOCK = jax.extend.random.threefry_prng_impl
 
@@ -40,6 +40,11 @@ fold_in_p = native_primitive.define(
     "flaxlayer_fold_in",
     reference=fold_in_reference,
     result=lambda keys, data: jax.ShapeDtypeStruct(keys.shape, np.uint32),
+    partitioned=lambda keys, data, **static: partitioning.by_leading_axes(
+        functools.partial(fold_in_p.bind, **static),
+        *(keys, data),
+        trailing=(1, 0),
+    ),
 )
 
 
@@ -55,6 +60,9 @@ split_p = native_primitive.define(
     result=lambda keys, shape: jax.ShapeDtypeStruct(
         (*keys.shape[:-1], *shape, 2), np.uint32
     ),
+    partitioned=lambda keys, **static: partitioning.by_leading_axes(
+        functools.partial(split_p.bind, **static), keys, trailing=(1,)
+    ),
 )
 
 
@@ -68,12 +76,51 @@ def random_bits_reference(
     return _stock(keys, function=function, axes=keys.ndim - 1)
 
 
+def _random_bits_in_parts(
+    keys: jax.Array, *, bit_width: int, shape: tuple[int, ...], required: bool
+) -> jax.Array:
+    """Each device computes the words of its own part, from their indices."""
+    leading = keys.ndim - 1
+    whole = functools.partial(
+        random_bits_p.bind, bit_width=bit_width, shape=shape, required=required
+    )
+
+    def plan(mesh: Any, results: list[partitioning.Axes]) -> Any:
+        (axes,) = results
+        own = axes[leading:]
+        sizes = partitioning.part(mesh, own, shape)
+
+        def block(keys: jax.Array) -> jax.Array:
+            if not any(own):
+                return whole(keys)
+            call = jax.ffi.ffi_call(
+                "flaxlayer_random_block",
+                jax.ShapeDtypeStruct(
+                    (*keys.shape[:-1], *sizes), f"uint{bit_width}"
+                ),
+            )
+            start = partitioning.offset(mesh, own, sizes)
+            return call(keys, start, whole=np.asarray(shape, np.int64))
+
+        return block, [(*axes[:leading], ())]
+
+    shared = [f"b{i}" for i in range(leading)]
+    call = partitioning.partitioned(
+        whole,
+        plan,
+        operands=[[*shared, "k"]],
+        results=[[*shared, *(f"d{i}" for i in range(len(shape)))]],
+    )
+    return call(keys)
+
+
 random_bits_p = native_primitive.define(
     "flaxlayer_random_bits",
     reference=random_bits_reference,
     result=lambda keys, bit_width, shape: jax.ShapeDtypeStruct(
         (*keys.shape[:-1], *shape), f"uint{bit_width}"
     ),
+    partitioned=_random_bits_in_parts,
 )
 
 
@@ -113,6 +160,13 @@ def prng_impl(*, required: bool) -> Hashable:
         fold_in=fold_in,
         name="flaxlayer_threefry2x32",
         tag="flfryn" if required else "flfry",
+    )
+
+
+def keys_of(data: jax.Array, *, required: bool) -> jax.Array:
+    """Typed keys of the implementation, `uint32[..., 2]` to `key[...]`."""
+    return jax.random.wrap_key_data(
+        partitioning.located_p.bind(data), impl=prng_impl(required=required)
     )
 
 

@@ -55,8 +55,7 @@ class KeyForm:
     def given(self, data: jax.Array) -> jax.Array:
         """What the model is given for raw key data of `impl`."""
         if self.native:
-            impl = threefry.prng_impl(required=self.kernel.required)
-            return jax.random.wrap_key_data(data, impl=impl)
+            return threefry.keys_of(data, required=self.kernel.required)
         if self.typed:
             return jax.random.wrap_key_data(data, impl=self.impl)
         return data

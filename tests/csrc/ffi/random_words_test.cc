@@ -374,5 +374,186 @@ TEST(RandomWordsHandlersTest, RejectWrongNumbers) {
   }
 }
 
+// A call of the handler of blocks, by default a well-formed one.
+struct BlockCase {
+  Dims leading = {};
+  Dims whole = {6, 5, 4};
+  std::vector<uint32_t> offsets = {2, 0, 1};
+  Dims part = {3, 5, 2};
+  XLA_FFI_DataType dtype = XLA_FFI_DataType_U32;
+  Dims offsets_dims = {3};
+  FakeThreadPool* pool = nullptr;
+};
+
+Outcome Call(const BlockCase& c) {
+  Dims keys_dims = c.leading;
+  keys_dims.push_back(2);
+  Dims result_dims = c.leading;
+  result_dims.insert(result_dims.end(), c.part.begin(), c.part.end());
+  TestBuffer keys(XLA_FFI_DataType_U32, keys_dims);
+  std::vector<uint32_t> words(keys.size() / sizeof(uint32_t));
+  for (size_t i = 0; i < words.size(); ++i) {
+    words[i] = static_cast<uint32_t>(0x9e3779b9u * (i + 1));
+  }
+  keys.SetElements(words);
+  TestBuffer offsets(XLA_FFI_DataType_U32, c.offsets_dims);
+  std::vector<uint32_t> starts = c.offsets;
+  starts.resize(offsets.size() / sizeof(uint32_t));
+  offsets.SetElements(starts);
+  Dims whole = c.whole;
+  TestBuffer result(c.dtype, result_dims);
+  auto error =
+      FakeCall()
+          .Operand(XLA_FFI_DataType_U32, keys_dims, keys.bytes())
+          .Operand(XLA_FFI_DataType_U32, c.offsets_dims, offsets.bytes())
+          .ArrayAttribute("whole", XLA_FFI_DataType_S64, whole.size(),
+                          whole.data())
+          .Result(c.dtype, result_dims, result.bytes())
+          .Threads(c.pool)
+          .Run(FlaxlayerRandomBlock);
+  return {std::move(error), std::move(words), std::move(result)};
+}
+
+// That each element of the part is the one of the whole that it is a part of.
+template <typename Kind>
+void ExpectBlock(Kind kind, BlockCase c) {
+  using Element = typename Kind::Element;
+  SCOPED_TRACE(Kind::kName);
+  c.offsets_dims = {static_cast<int64_t>(c.whole.size())};
+  const Outcome outcome = Call(c);
+  ASSERT_FALSE(outcome.error.has_value()) << outcome.error->message;
+  const std::vector<Element> result = outcome.result.Elements<Element>();
+  std::vector<Element> expected;
+  for (size_t key = 0; key < outcome.keys.size() / 2; ++key) {
+    Dims at(c.part.size(), 0);
+    const size_t per_key = result.size() / (outcome.keys.size() / 2);
+    for (size_t i = 0; i < per_key; ++i) {
+      uint64_t index = 0;
+      for (size_t axis = 0; axis < at.size(); ++axis) {
+        index = index * static_cast<uint64_t>(c.whole[axis]) +
+                static_cast<uint64_t>(at[axis]) + c.offsets[axis];
+      }
+      expected.push_back(ExpectedWords(
+          kind, {outcome.keys[2 * key], outcome.keys[2 * key + 1]}, index,
+          1)[0]);
+      for (size_t axis = at.size(); axis-- > 0;) {
+        if (++at[axis] < c.part[axis]) break;
+        at[axis] = 0;
+      }
+    }
+  }
+  EXPECT_TRUE(result == expected);
+}
+
+void ExpectBlockOfAllKinds(BlockCase c) {
+  c.dtype = XLA_FFI_DataType_U8;
+  ExpectBlock(Words8{}, c);
+  c.dtype = XLA_FFI_DataType_U16;
+  ExpectBlock(Words16{}, c);
+  c.dtype = XLA_FFI_DataType_U32;
+  ExpectBlock(Words32{}, c);
+  c.dtype = XLA_FFI_DataType_U64;
+  ExpectBlock(Words64{}, c);
+}
+
+TEST(RandomBlockHandlerTest, HasTheWordsOfItsIndices) {
+  const struct {
+    Dims whole;
+    std::vector<uint32_t> offsets;
+    Dims part;
+  } cases[] = {
+      {{6, 5, 4}, {2, 0, 1}, {3, 5, 2}},
+      {{6, 5, 4}, {0, 0, 0}, {6, 5, 4}},
+      {{6, 5, 4}, {3, 0, 0}, {3, 5, 4}},
+      {{6, 5, 4}, {5, 4, 3}, {1, 1, 1}},
+      {{6, 5, 4}, {6, 2, 1}, {0, 2, 3}},
+      {{300}, {100}, {200}},
+      {{2, 300}, {1, 130}, {1, 170}},
+      {{}, {}, {}},
+      // Indices of more than 32 bits.
+      {{kTo32, 3, 7}, {0xfffffff0u, 1, 2}, {16, 2, 5}},
+      {{3, kTo32 - 1}, {1, 0xffffff00u}, {2, 255}},
+  };
+  for (const auto& [whole, offsets, part] : cases) {
+    BlockCase c;
+    c.whole = whole;
+    c.offsets = offsets;
+    c.part = part;
+    ExpectBlockOfAllKinds(c);
+    c.leading = {2, 1};
+    ExpectBlockOfAllKinds(c);
+  }
+}
+
+TEST(RandomBlockHandlerTest, DividesLargeResultsAmongThreads) {
+  for (const Tasks tasks : {Tasks::kOnThreads, Tasks::kInline, Tasks::kLate}) {
+    FakeThreadPool pool(4, tasks);
+    BlockCase c;
+    c.leading = {3};
+    c.whole = {400, 7, 101};
+    c.offsets = {100, 2, 50};
+    c.part = {300, 4, 51};
+    c.pool = &pool;
+    ExpectBlockOfAllKinds(c);
+    EXPECT_GT(pool.num_scheduled(), 0u);
+  }
+}
+
+void ExpectInvalid(const BlockCase& c) {
+  const Outcome outcome = Call(c);
+  ASSERT_TRUE(outcome.error.has_value());
+  EXPECT_EQ(outcome.error->code, XLA_FFI_Error_Code_INVALID_ARGUMENT);
+  EXPECT_NE(outcome.error->message.find("flaxlayer_random_block: "),
+            std::string::npos)
+      << outcome.error->message;
+  EXPECT_TRUE(outcome.result.is_untouched());
+}
+
+TEST(RandomBlockHandlerTest, RejectsWhatIsNotWithinTheWhole) {
+  for (const std::vector<uint32_t>& offsets :
+       std::vector<std::vector<uint32_t>>{
+           {4, 0, 1}, {2, 1, 1}, {2, 0, 3}, {0xffffffffu, 0, 0}}) {
+    BlockCase c;
+    c.offsets = offsets;
+    ExpectInvalid(c);
+  }
+  for (const Dims& whole : {Dims{2, 5, 4}, Dims{6, 4, 4}, Dims{6, 5, -4},
+                            Dims{6, 5, 0}, Dims{5, 4}, Dims{1, 6, 5, 4}}) {
+    BlockCase c;
+    c.whole = whole;
+    ExpectInvalid(c);
+  }
+}
+
+TEST(RandomBlockHandlerTest, RejectsOtherShapes) {
+  for (const Dims& part : {Dims{}, Dims{3, 5}, Dims{1, 3, 5, 2}, Dims{3, -5, 2},
+                           Dims{-1, 5, 2}, Dims{kMax, kMax, kMax}}) {
+    BlockCase c;
+    c.part = part;
+    ExpectInvalid(c);
+  }
+  for (const Dims& dims : {Dims{2}, Dims{4}, Dims{0}}) {
+    BlockCase c;
+    c.offsets_dims = dims;
+    ExpectInvalid(c);
+  }
+  // Not a row of offsets at all, which the binding says.
+  for (const Dims& dims : {Dims{}, Dims{3, 1}}) {
+    BlockCase c;
+    c.offsets_dims = dims;
+    EXPECT_TRUE(Call(c).error.has_value());
+  }
+}
+
+TEST(RandomBlockHandlerTest, RejectsOtherDtypes) {
+  for (const XLA_FFI_DataType dtype :
+       {XLA_FFI_DataType_S32, XLA_FFI_DataType_F32, XLA_FFI_DataType_PRED,
+        XLA_FFI_DataType_INVALID}) {
+    BlockCase c;
+    c.dtype = dtype;
+    ExpectInvalid(c);
+  }
+}
+
 }  // namespace
 }  // namespace flaxlayer

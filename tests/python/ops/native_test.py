@@ -132,6 +132,7 @@ def test_the_extension_offers_nothing_else(native_kernels):
     assert set(_native.registrations()) == {
         "flaxlayer_fold_in",
         "flaxlayer_random_bits",
+        "flaxlayer_random_block",
         "flaxlayer_random_split",
         "flaxlayer_rng_fold",
         "flaxlayer_state_merge",

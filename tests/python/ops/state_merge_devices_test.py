@@ -40,29 +40,63 @@ def text(function, *args):
     return function.lower(*args).as_text()
 
 
-def check_sharded_leaves_use_the_reference():
-    function = jax.jit(merge)
+def check_sharded_leaves_are_decided_on_together():
+    # XLA selects what a device has; it would not know whether to.
+    function = jax.jit(functools.partial(merge, policy="native"))
     for spoilt in (None, 0, 1):
         arguments = on_eight_devices(leaves(spoilt), "batch")
-        assert state_merge.TARGET not in text(function, *arguments)
         compiled = function.lower(*arguments).compile()
-        # Only the verdict is shared, not the leaves.
+        # Only the verdict is shared, once for all of the leaves.
         assert "all-gather" not in compiled.as_text()
+        assert compiled.as_text().count(" all-reduce(") == 1
         merged = compiled(*arguments)
         assert not any(leaf.sharding.is_fully_replicated for leaf in merged)
         assert_merged(merged, spoilt)
 
 
-def check_replicated_leaves_use_the_reference():
+def check_leaves_of_which_one_is_sharded():
+    for spoilt in (None, 0, 1):
+        old, new = leaves(spoilt)
+        arguments = [
+            [
+                jax.device_put(leaf, sharded(*("batch",) * (i == 1)))
+                for i, leaf in enumerate(part)
+            ]
+            for part in (old, new)
+        ]
+        function = jax.jit(merge)
+        text = function.lower(*arguments).compile().as_text()
+        assert "all-gather" not in text
+        assert text.count(" all-reduce(") == 1
+        assert_merged(function(*arguments), spoilt)
+
+
+def check_replicated_leaves_are_merged_by_every_device():
     for spoilt in (None, 0):
         function = jax.jit(
             merge, in_shardings=sharded(), out_shardings=sharded()
         )
         arguments = leaves(spoilt)
-        assert state_merge.TARGET not in text(function, *arguments)
-        compiled = function.lower(*arguments).compile()
-        assert "all-gather" not in compiled.as_text()
+        text = function.lower(*arguments).compile().as_text()
+        assert state_merge.TARGET in text
+        assert "all-gather" not in text
+        assert "all-reduce" not in text
         assert_merged(function(*arguments), spoilt)
+
+
+def check_a_batch_of_merges_is_decided_one_by_one():
+    old, new = ([jnp.stack([leaf] * 4) for leaf in part] for part in leaves())
+    new[0] = new[0].at[2, 13].set(jnp.nan)
+    results = [
+        jax.jit(jax.vmap(functools.partial(merge, policy=policy)))(
+            *on_eight_devices((old, new), None, "batch")
+        )
+        for policy in ("native", "reference")
+    ]
+    for native, reference in zip(*results, strict=True):
+        np.testing.assert_array_equal(native, reference)
+    kept = [not leaf.any() for leaf in np.asarray(results[0][1])]
+    assert kept == [False, False, True, False]
 
 
 def check_one_device_of_many_uses_native():
@@ -98,14 +132,6 @@ def check_shard_map_guards_each_device_by_itself():
     # The NaN is in the seventh of eight shards.
     taken = results[0][1].reshape(8, 2) == 1
     np.testing.assert_array_equal(taken.all(axis=1), np.arange(8) != 6)
-
-
-def check_native_by_name_raises_for_a_mesh():
-    arguments = on_eight_devices(leaves(), "batch")
-    function = jax.jit(functools.partial(merge, policy="native"))
-    with pytest.raises(RuntimeError, match="partition it over several"):
-        function.lower(*arguments)
-    assert_merged(function(*leaves()))
 
 
 @pytest.fixture(scope="module")
