@@ -16,6 +16,7 @@ __all__ = [
     "__version__",
     "explain_kernels",
     "kernels",
+    "layout_map",
     "load_model",
     "load_variables",
     "save_model",
@@ -26,6 +27,7 @@ __all__ = [
 try:
     backend.use_jax()
 
+    from flaxlayer.axis_layouts import layout_map
     from flaxlayer.calls.call_arguments import CallArguments
     from flaxlayer.checkpoints import (
         ModelCheckpoint,

@@ -11,7 +11,12 @@ from typing import Any
 
 import jax
 import keras
-from keras.src.backend.common import masking, stateless_scope, symbolic_scope
+from keras.src.backend.common import (
+    masking,
+    name_scope,
+    stateless_scope,
+    symbolic_scope,
+)
 from keras.src.random import seed_generator
 from keras.src.saving import serialization_lib
 
@@ -93,6 +98,51 @@ def can_create_variables() -> bool:
         not stateless_scope.in_stateless_scope()
         or symbolic_scope.in_symbolic_scope()
     )
+
+
+def lay_out(variable: keras.Variable) -> None:
+    """Moves a variable that was made before the present distribution was set.
+
+    It is then as if it had been made under it: it keeps its layout when it is
+    assigned, and optimizers have the same for what they keep of it.
+
+    Needs `_layout` and `_initialize_layout` of Keras's variables for JAX, where
+    the latter asks the distribution if the former is `None`; and `_value` with
+    `_direct_assign`, since in a `keras.StatelessScope` an assignment is for the
+    scope only.
+    """
+    variable._layout = None
+    variable._initialize_layout()
+    if variable._value is None:  # It will be made with the new layout.
+        return
+    layout: Any = variable._layout
+    sharding = getattr(layout, "backend_layout", layout)
+    # A value, even if a layer is built inside of a trace.
+    with jax.ensure_compile_time_eval():
+        value = variable._value
+        if len(sharding.device_set) == 1:
+            # As Keras leaves what it makes under a mesh of one device.
+            value = jax.device_put(value, *sharding.device_set)
+        variable._direct_assign(value)
+
+
+def path_here(name: str) -> str:
+    """The path of a variable of this name that is made here.
+
+    Needs `current_path` of the module of `keras.name_scope`.
+    """
+    scopes = name_scope.current_path()
+    return f"{scopes}/{name}" if scopes else name
+
+
+def layouts_of(distribution: Any) -> keras.distribution.LayoutMap | None:
+    """The layout map of a distribution, if it has one.
+
+    Needs `_layout_map` of `keras.distribution.ModelParallel`, which lets no one
+    ask for less than a variable's layout. Should it go away, nobody is warned
+    of layouts that no weight has.
+    """
+    return getattr(distribution, "_layout_map", None)
 
 
 def has_value(variable: keras.Variable) -> bool:

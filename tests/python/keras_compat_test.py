@@ -96,6 +96,50 @@ def test_flattened_layers_are_those_in_wrappers_and_models():
     assert keras_compat.flattened_layers(dense) == [dense]
 
 
+@pytest.fixture
+def layouts():
+    """The layout map of a distribution that is set, over one device."""
+    mesh = keras.distribution.DeviceMesh((1,), ("model",), jax.devices()[:1])
+    layouts = keras.distribution.LayoutMap(mesh)
+    distribution = keras.distribution.ModelParallel(layout_map=layouts)
+    with distribution.scope():
+        yield layouts
+
+
+def test_a_variable_that_came_first_is_laid_out_as_one_that_is_made(layouts):
+    layouts["here/.*"] = ("model",)
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    with keras.name_scope("here"):
+        first = keras.Variable(np.ones(2, "float32"), name="first")
+    keras.distribution.set_distribution(distribution)
+    with keras.name_scope("here"):
+        second = keras.Variable(np.ones(2, "float32"), name="second")
+    with keras.StatelessScope():  # As where Keras builds models in `fit`.
+        keras_compat.lay_out(first)
+    assert first._layout.axes == second._layout.axes == ("model",)
+    assert first.value.sharding == second.value.sharding
+    np.testing.assert_array_equal(first, second)
+
+
+def test_the_path_of_a_variable_is_known_before_it_is_made():
+    with keras.name_scope("one"), keras.name_scope("two"):
+        path = keras_compat.path_here("three/four")
+        with keras.name_scope("three"):
+            assert keras.Variable(0.0, name="four").path == path
+    assert path == "one/two/three/four"
+    assert keras_compat.path_here("three") == "three"
+
+
+def test_the_layouts_of_a_distribution_can_be_read(layouts):
+    distribution = keras.distribution.distribution()
+    assert keras_compat.layouts_of(distribution) is layouts
+    data_parallel = keras.distribution.DataParallel(
+        device_mesh=layouts.device_mesh
+    )
+    assert keras_compat.layouts_of(data_parallel) is None
+
+
 def test_masks_are_taken_off_outputs_that_they_do_not_fit():
     x = keras.KerasTensor((None, 7, 3))
     mask = keras.KerasTensor((None, None), "bool")

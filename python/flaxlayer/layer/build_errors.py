@@ -3,6 +3,7 @@
 from typing import Any
 
 from flaxlayer.calls import input_specs, model_errors
+from flaxlayer.layer.layer_mesh import LayoutMismatch
 from flaxlayer.paths import StructureMismatch
 from flaxlayer.weights import initialization, memory
 
@@ -25,7 +26,7 @@ def explain(
                 f"{layer}: {error}. Pass `inputs_spec=` with the "
                 "size of that dimension, or call the layer on data first."
             ) from error
-        case StructureMismatch():
+        case StructureMismatch() | LayoutMismatch():
             raise ValueError(f"{layer}: {error}") from error
         case memory.NotEnoughMemory():
             raise MemoryError(

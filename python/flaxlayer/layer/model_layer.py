@@ -18,6 +18,7 @@ from flaxlayer.layer import (
 from flaxlayer.layer.collection_metrics import CollectionMetrics
 from flaxlayer.layer.layer_inputs import LayerInputs, has_symbols
 from flaxlayer.layer.layer_keys import LayerKeys
+from flaxlayer.layer.layer_mesh import LayerMesh
 from flaxlayer.layer.layer_weights import LayerWeights
 from flaxlayer.layer.model_calls import ModelCalls, NonfiniteState
 from flaxlayer.layer.weights_layer import WeightsLayer
@@ -91,6 +92,7 @@ class ModelLayer(WeightsLayer):
         )
         # Keras makes its state part of the variables that calls update.
         self.seed_generator = self._keys.generator
+        self._mesh = LayerMesh(layer)
         self._metrics_of_calls = CollectionMetrics(layer, self.name)
         self._calls = ModelCalls(
             model,
@@ -204,6 +206,7 @@ class ModelLayer(WeightsLayer):
     def _call(
         self, args: Any, kwargs: Any, training: Any, remat: bool = False
     ) -> Any:
+        self._mesh.check()
         wanted = intermediates.wanted()
         # Layers that the model itself may call are called as always.
         with intermediates.reading(None):
@@ -304,6 +307,7 @@ class ModelLayer(WeightsLayer):
         specs, assumed = self._inputs.to_build_for(
             input_shape, self.input_dtype
         )
+        self._mesh.build_on(self.variables)
         try:
             specs = self._build_weights_for(specs, assumed)
         except Exception as error:
@@ -349,6 +353,7 @@ class ModelLayer(WeightsLayer):
                 if not given:
                     raise
             else:
+                self._mesh.check_layouts(init.leaves, self.name)
                 self._weights.make(init, self.variable_dtype)
                 self._track_weights()
         self._metrics_of_calls.create(sorted(self._model.metric_paths))

@@ -1,0 +1,163 @@
+"""The mesh that the weights of a layer are on."""
+
+import re
+import types
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import keras
+
+from flaxlayer import keras_compat
+from flaxlayer.paths import joined
+from flaxlayer.weights.variable_tree import Leaf
+
+
+class LayoutMismatch(ValueError):
+    """A layout does not fit the weight that it is for."""
+
+
+class LayerMesh:
+    """Keeps a layer on the mesh that it was built on.
+
+    Args:
+        layer: how error messages call the layer.
+    """
+
+    def __init__(self, layer: str):
+        self._layer = layer
+        self._mesh: Any = None
+
+    def build_on(self, variables: Iterable[keras.Variable]) -> None:
+        """Takes the mesh of the distribution that is set.
+
+        Args:
+            variables: those that the layer has before it is built. It may have
+                been made before the distribution was set, or under another.
+        """
+        self._mesh = _mesh()
+        if keras.distribution.distribution() is not None:
+            for variable in variables:
+                keras_compat.lay_out(variable)
+
+    def check_layouts(self, leaves: Sequence[Leaf], name: str) -> None:
+        """Compares the layouts of the distribution with the weights.
+
+        Warns of a layout whose key names the layer and none of its weights.
+
+        Args:
+            leaves: the weights that are to be made here.
+            name: that of the layer.
+
+        Raises:
+            LayoutMismatch: a layout has more axes than its weight, or splits
+                one into parts that are not equal; or there is none because a
+                `LayoutMap` refuses to say.
+        """
+        distribution = keras.distribution.distribution()
+        if self._mesh is None or distribution is None:
+            return
+        paths = []
+        for leaf in leaves:
+            if leaf.spec is not None:
+                paths.append(keras_compat.path_here("/".join(leaf.path)))
+                weight = types.SimpleNamespace(
+                    path=paths[-1], shape=leaf.spec.shape
+                )
+                try:
+                    layout = distribution.get_variable_layout(weight)
+                except ValueError as error:
+                    raise LayoutMismatch(str(error)) from error
+                _check_layout(leaf, layout)
+        unmatched = [
+            key
+            for key in keras_compat.layouts_of(distribution) or ()
+            if re.search(rf"(^|/){re.escape(name)}/(?!output$)", key)
+            and not any(re.fullmatch(key, path) for path in paths)
+        ]
+        if unmatched and paths:
+            warnings.warn(
+                f"{self._layer}: the LayoutMap has keys that name none of its "
+                f"weights: {', '.join(map(repr, unmatched))}. They change "
+                f"nothing. A weight of it is {paths[0]!r}; "
+                "`flaxlayer.tabulate` lists all.",
+                stacklevel=2,
+            )
+
+    def check(self) -> None:
+        """Reports a call on another mesh: programs are for one.
+
+        Without a distribution calls are on the mesh of the weights.
+
+        Raises:
+            ValueError: a distribution is set over other devices than the one
+                that the layer was built under, or none was then.
+        """
+        mesh = _mesh()
+        if mesh is None or mesh is self._mesh or _same(mesh, self._mesh):
+            return
+        raise ValueError(
+            f"{self._layer} is called under a distribution over "
+            f"{_described(mesh)}; it was built {_place_of(self._mesh)}, and "
+            "its weights stay there. Call "
+            "`keras.distribution.set_distribution` before the layer is built; "
+            "or save the weights, and load them into a layer that is built "
+            "under this distribution."
+        )
+
+
+def _check_layout(leaf: Leaf, layout: Any) -> None:
+    sizes = dict(
+        zip(
+            layout.device_mesh.axis_names,
+            layout.device_mesh.devices.shape,
+            strict=True,
+        )
+    )
+    shape = leaf.spec.shape  # type: ignore[union-attr]
+    weight = f"`{joined(leaf.path)}` of shape {tuple(shape)}"
+    if len(layout.axes) > len(shape):
+        raise LayoutMismatch(
+            f"the layout {layout.axes} is for {len(layout.axes)} dimensions; "
+            f"{weight} has {len(shape)}. Give each dimension an axis of the "
+            "mesh or `None`."
+        )
+    for dimension, axis in enumerate(layout.axes):
+        if axis is not None and shape[dimension] % sizes[axis]:
+            raise LayoutMismatch(
+                f"the layout {layout.axes} splits dimension {dimension} of "
+                f"{weight} over the {sizes[axis]} devices of {axis!r}, which "
+                f"do not divide {shape[dimension]}. Split another dimension, "
+                "use a mesh that divides it, or none (`None`)."
+            )
+
+
+def _mesh() -> Any:
+    """The mesh of several devices that is set, if there is one."""
+    distribution = keras.distribution.distribution()
+    if distribution is None or distribution.device_mesh.devices.size == 1:
+        return None
+    return distribution.device_mesh
+
+
+def _same(mesh: Any, other: Any) -> bool:
+    return (
+        other is not None
+        and list(mesh.axis_names) == list(other.axis_names)
+        and mesh.devices.shape == other.devices.shape
+        and bool((mesh.devices == other.devices).all())
+    )
+
+
+def _place_of(mesh: Any) -> str:
+    if mesh is None:
+        return "on one device"
+    return f"on {_described(mesh)}"
+
+
+def _described(mesh: Any) -> str:
+    axes = ", ".join(
+        f"{name!r}: {size}"
+        for name, size in zip(mesh.axis_names, mesh.devices.shape, strict=True)
+    )
+    return f"the mesh {{{axes}}} of {mesh.devices.size} devices"
