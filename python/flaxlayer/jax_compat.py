@@ -260,7 +260,9 @@ def _variables(atoms: Iterable[Any]) -> list[Any]:
 def eval_by_equation(
     jaxpr: Any,
     arguments: Sequence[Any],
-    shortcut: Callable[[str, Mapping[str, Any], Sequence[Any]], Any],
+    evaluate: Callable[
+        [Any, Sequence[Any], Callable[..., list[Any]]], Sequence[Any]
+    ],
     watched: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> list[Any]:
     """Runs a closed jaxpr one equation at a time, without compiling it whole.
@@ -272,9 +274,8 @@ def eval_by_equation(
     Args:
         jaxpr: what to run.
         arguments: one for each of its inputs.
-        shortcut: is asked for each result first, with the name of the
-            primitive, its parameters and the operands; returns `None` where
-            the equation is to be run.
+        evaluate: returns the results of an equation, from it, the operands,
+            and a function of operands that runs it and returns a list.
         watched: returns an iterator over the equations, which may look at how
             the evaluation goes.
 
@@ -293,22 +294,8 @@ def eval_by_equation(
 
     for equation in watched(jaxpr.jaxpr.eqns):
         operands = [value_of(variable) for variable in equation.invars]
-        result = shortcut(equation.primitive.name, equation.params, operands)
-        if result is not None:
-            (variable,) = equation.outvars
-            values[variable] = result
-            continue
-        # In older versions functions come apart from the other parameters.
-        parameters = equation.primitive.get_bind_params(equation.params)
-        functions, parameters = (
-            parameters if isinstance(parameters, tuple) else ((), parameters)
-        )
-        with equation.ctx.manager:
-            results = equation.primitive.bind(
-                *functions, *operands, **parameters
-            )
-        if not equation.primitive.multiple_results:
-            results = [results]
+        run = functools.partial(_run_equation, equation)
+        results = evaluate(equation, operands, run)
         values.update(zip(equation.outvars, results, strict=True))
     return [
         jnp.asarray(value) if is_own else jnp.array(value)
@@ -316,6 +303,17 @@ def eval_by_equation(
             map(value_of, jaxpr.jaxpr.outvars), _are_own(jaxpr), strict=True
         )
     ]
+
+
+def _run_equation(equation: Any, *operands: Any) -> list[Any]:
+    # In older versions functions come apart from the other parameters.
+    parameters = equation.primitive.get_bind_params(equation.params)
+    functions, parameters = (
+        parameters if isinstance(parameters, tuple) else ((), parameters)
+    )
+    with equation.ctx.manager:
+        results = equation.primitive.bind(*functions, *operands, **parameters)
+    return results if equation.primitive.multiple_results else [results]
 
 
 def _are_own(jaxpr: Any) -> list[bool]:
@@ -332,15 +330,6 @@ def _are_own(jaxpr: Any) -> list[bool]:
         own.append(is_variable and result not in shared)
         shared.update(_variables([result]))
     return own
-
-
-def results(jaxpr: Any) -> list[Any]:
-    """The shapes and dtypes of all that a closed jaxpr computes.
-
-    Needs equations to have `outvars` with an `aval`.
-    """
-    avals = [v.aval for e in jaxpr.jaxpr.eqns for v in e.outvars]
-    return [aval for aval in avals if hasattr(aval, "shape")]
 
 
 class Called(NamedTuple):

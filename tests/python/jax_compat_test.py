@@ -232,8 +232,8 @@ def test_a_symbolic_dimension_is_at_least_what_is_said():
     assert size >= 2
 
 
-def no_shortcut(name, parameters, operands):
-    return None
+def as_it_is(equation, operands, run):
+    return run(*operands)
 
 
 def called(jaxpr):
@@ -262,7 +262,7 @@ def test_calls_are_traced_as_one_equation_below_transformations():
 
     jaxpr = jax_compat.trace_of_calls(function, X)
     assert None not in called(jaxpr)
-    (result,) = jax_compat.eval_by_equation(jaxpr, [X], no_shortcut)
+    (result,) = jax_compat.eval_by_equation(jaxpr, [X], as_it_is)
     np.testing.assert_array_equal(result, function(X))
 
 
@@ -341,7 +341,7 @@ def test_calls_that_take_no_inputs_are_kept_or_dropped_as_a_whole():
     assert used == [True, True]
     whole, part = [n for n in called(reduced) if n is not None][:2]
     assert (whole, part) == (2, 1)
-    results = jax_compat.eval_by_equation(reduced, [X, X + 1], no_shortcut)
+    results = jax_compat.eval_by_equation(reduced, [X, X + 1], as_it_is)
     for result, expected in zip(results, function(X, X + 1), strict=True):
         np.testing.assert_array_equal(result, expected)
 
@@ -355,18 +355,12 @@ def test_no_result_shares_its_memory():
         return constant, x, y, y, 2.0, jnp.asarray(constant)
 
     jaxpr = jax_compat.trace_of_calls(function, argument)
-    results = jax_compat.eval_by_equation(jaxpr, [argument], no_shortcut)
+    results = jax_compat.eval_by_equation(jaxpr, [argument], as_it_is)
     pointers = {x.unsafe_buffer_pointer() for x in results}
     assert len(pointers) == len(results)
     assert not pointers & {
         x.unsafe_buffer_pointer() for x in (constant, argument)
     }
-
-
-def test_what_a_program_computes():
-    jaxpr = jax.make_jaxpr(lambda x: jnp.sort(x).sum())(X)
-    shapes = [x.shape for x in jax_compat.results(jaxpr)]
-    assert set(shapes) == {X.shape, ()}
 
 
 @pytest.mark.parametrize(
@@ -402,7 +396,7 @@ def test_dead_code_is_dropped_and_the_rest_computes_the_same():
     assert "dot_general" in str(jaxpr)
     assert "dot_general" not in names
     doubled, plus_one = jax_compat.eval_by_equation(
-        reduced, [X, None], no_shortcut
+        reduced, [X, None], as_it_is
     )
     np.testing.assert_array_equal(doubled, 2 * X)
     np.testing.assert_array_equal(plus_one, X + 1)
@@ -416,7 +410,7 @@ def test_a_program_is_evaluated_equation_by_equation():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(2, 4096)).astype(np.float32)
     jaxpr = jax.make_jaxpr(function)(x, y)
-    (result,) = jax_compat.eval_by_equation(jaxpr, [x, y], no_shortcut)
+    (result,) = jax_compat.eval_by_equation(jaxpr, [x, y], as_it_is)
     np.testing.assert_array_equal(result, function(x, y))  # NumPy rounds twice.
 
 
@@ -429,7 +423,7 @@ def test_an_evaluation_may_be_watched():
             yield equation
             seen.append(equation.primitive.name)
 
-    (result,) = jax_compat.eval_by_equation(jaxpr, [X], no_shortcut, watched)
+    (result,) = jax_compat.eval_by_equation(jaxpr, [X], as_it_is, watched)
     np.testing.assert_array_equal(result, jnp.sin(X) + 1)
     assert seen == ["sin", "add"]
 
@@ -443,12 +437,14 @@ def test_an_equation_may_be_replaced():
 
     asked = []
 
-    def shortcut(name, parameters, operands):
-        asked.append(name)
-        return operands[0] * 100 if name == "sin" else None
+    def evaluate(equation, operands, run):
+        asked.append(equation.primitive.name)
+        if asked[-1] == "sin":
+            return [operands[0] * 100]
+        return run(*operands)
 
     jaxpr = jax.make_jaxpr(function)(X)
-    results = jax_compat.eval_by_equation(jaxpr, [X], shortcut)
+    results = jax_compat.eval_by_equation(jaxpr, [X], evaluate)
     expected = jax.jit(function)(X)
     np.testing.assert_array_equal(results[0], (X + 1) * 100)
     np.testing.assert_allclose(results[1], expected[1], rtol=1e-6)

@@ -6,10 +6,11 @@ import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import jax
 import keras
 
 from flaxlayer import keras_compat
-from flaxlayer.paths import joined
+from flaxlayer.paths import Path, joined
 from flaxlayer.weights.variable_tree import Leaf
 
 
@@ -40,14 +41,19 @@ class LayerMesh:
             for variable in variables:
                 keras_compat.lay_out(variable)
 
-    def check_layouts(self, leaves: Sequence[Leaf], name: str) -> None:
-        """Compares the layouts of the distribution with the weights.
+    def shardings(
+        self, leaves: Sequence[Leaf], name: str
+    ) -> dict[Path, jax.sharding.NamedSharding]:
+        """Where the distribution has weights.
 
         Warns of a layout whose key names the layer and none of its weights.
 
         Args:
             leaves: the weights that are to be made here.
             name: that of the layer.
+
+        Returns:
+            The shardings of those of which no device is to have the whole.
 
         Raises:
             LayoutMismatch: a layout has more axes than its weight, or splits
@@ -56,8 +62,9 @@ class LayerMesh:
         """
         distribution = keras.distribution.distribution()
         if self._mesh is None or distribution is None:
-            return
-        paths = []
+            return {}
+        paths: list[str] = []
+        shardings = {}
         for leaf in leaves:
             if leaf.spec is not None:
                 paths.append(keras_compat.path_here("/".join(leaf.path)))
@@ -69,6 +76,11 @@ class LayerMesh:
                 except ValueError as error:
                     raise LayoutMismatch(str(error)) from error
                 _check_layout(leaf, layout)
+                if any(axis is not None for axis in layout.axes):
+                    shardings[leaf.path] = jax.sharding.NamedSharding(
+                        layout.device_mesh.backend_mesh,
+                        jax.sharding.PartitionSpec(*layout.axes),
+                    )
         unmatched = [
             key
             for key in keras_compat.layouts_of(distribution) or ()
@@ -83,6 +95,7 @@ class LayerMesh:
                 "`flaxlayer.tabulate` lists all.",
                 stacklevel=2,
             )
+        return shardings
 
     def check(self) -> None:
         """Reports a call on another mesh: programs are for one.

@@ -353,7 +353,7 @@ class ModelLayer(WeightsLayer):
                 if not given:
                     raise
             else:
-                self._mesh.check_layouts(init.leaves, self.name)
+                init.spread(self._mesh.shardings(init.leaves, self.name))
                 self._weights.make(init, self.variable_dtype)
                 self._track_weights()
         self._metrics_of_calls.create(sorted(self._model.metric_paths))

@@ -44,6 +44,16 @@ ad.defjvp(located_p, lambda tangent, array: tangent)
 jax_compat.lower_with_devices(located_p)
 
 
+def located(array: jax.Array) -> jax.Array:
+    """The same array, or typed keys, in a program that is told of its mesh."""
+    if not jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
+        return located_p.bind(array)
+    return jax.random.wrap_key_data(
+        located_p.bind(jax.random.key_data(array)),
+        impl=jax_compat.key_impl(array),
+    )
+
+
 def partitioned(
     function: Callable[..., Any],
     plan: Plan,

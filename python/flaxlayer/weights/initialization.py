@@ -10,7 +10,7 @@ the same bits, is.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from flaxlayer.weights import (
     progress,
     variable_tree,
 )
+from flaxlayer.weights.shared_program import SharedProgram
 
 # (keys, inputs) -> a pytree of arrays and static leaves.
 InitFn = Callable[[Any, Any], Any]
@@ -63,6 +64,7 @@ class Initialization:
         self._specs = specs
         self._unknown_size = 1
         self._values: list[jax.Array] | None = None
+        self._shardings: Mapping[Path, jax.sharding.NamedSharding] = {}
         self.leaves: list[variable_tree.Leaf] = []
         self.treedef: Any = None
         self._program: _Program | None = None
@@ -176,6 +178,16 @@ class Initialization:
             lambda spec: jnp.ones(spec.shape, spec.dtype), specs
         )
 
+    def spread(
+        self, shardings: Mapping[Path, jax.sharding.NamedSharding]
+    ) -> None:
+        """Has values computed where they will live.
+
+        Args:
+            shardings: those of the leaves that no device is to have whole.
+        """
+        self._shardings = shardings
+
     def check_memory(self) -> None:
         """Reports weights that the memory cannot hold; computes nothing.
 
@@ -188,11 +200,18 @@ class Initialization:
                 f"`{joined(leaf.path)}`": leaf.spec
                 for leaf in self.leaves
                 if leaf.spec is not None
-            }
+            },
+            shardings={
+                f"`{joined(path)}`": sharding
+                for path, sharding in self._shardings.items()
+            },
         )
         if self._program is None:
             return
-        memory.check_each(self._program.results, "an array of the initialiser")
+        memory.check_each(
+            self._program.sizes(self._result_shardings()),
+            "an array of the initialiser",
+        )
         if self._program.uses_inputs:
             inputs = jax.tree_util.tree_leaves(self._inputs())
             memory.check_each(inputs, "an input")
@@ -203,9 +222,19 @@ class Initialization:
             # Concrete values, even if the layer is built inside a trace.
             with jax.ensure_compile_time_eval():
                 self._values = self._program(
-                    self._draw_keys(), self._placeholders, self._watched
+                    self._draw_keys(),
+                    self._placeholders,
+                    self._watched,
+                    self._result_shardings(),
                 )
         return self._values or []
+
+    def _result_shardings(self) -> list[jax.sharding.NamedSharding | None]:
+        return [
+            self._shardings.get(leaf.path)
+            for leaf in self.leaves
+            if leaf.is_array
+        ]
 
     def _watched(self, equations: Sequence[Any]) -> Iterator[Any]:
         arrays = sum(leaf.is_array for leaf in self.leaves)
@@ -242,7 +271,6 @@ class _Program:
             jaxpr, [False] * num_keys + [True] * num_inputs
         )
         self._num_inputs = num_inputs
-        self.results = jax_compat.results(self._jaxpr)
         self.uses_inputs = any(used[num_keys:])
 
     def __call__(
@@ -250,6 +278,7 @@ class _Program:
         keys: Any,
         placeholders: Callable[[], Any],
         watched: Callable[[Sequence[Any]], Iterator[Any]],
+        shardings: Sequence[jax.sharding.NamedSharding | None],
     ) -> list[jax.Array]:
         arguments = jax.tree_util.tree_leaves(keys)
         arguments += (
@@ -257,14 +286,22 @@ class _Program:
             if self.uses_inputs
             else [None] * self._num_inputs
         )
-        shortcut = (
+        shared = SharedProgram(
+            self._jaxpr,
+            shardings,
             exact_arithmetic.evaluate
             if exact_arithmetic.is_available()
-            else lambda *_: None
+            else lambda *_: None,
         )
         return jax_compat.eval_by_equation(
-            self._jaxpr, arguments, shortcut, watched
+            self._jaxpr, arguments, shared.evaluate, watched
         )
+
+    def sizes(
+        self, shardings: Sequence[jax.sharding.NamedSharding | None]
+    ) -> list[Any]:
+        """Shapes and dtypes of what a device has of all that is computed."""
+        return SharedProgram(self._jaxpr, shardings, lambda *_: None).sizes()
 
 
 def _arrays(leaves: list[variable_tree.Leaf]) -> list[jax.Array]:

@@ -9,6 +9,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -27,17 +28,27 @@ class NotEnoughMemory(MemoryError):
     """Arrays are larger than all of the memory."""
 
 
-def check(arrays: Mapping[str, Any], *, devices: int = 1) -> None:
+def check(
+    arrays: Mapping[str, Any],
+    *,
+    devices: int = 1,
+    shardings: Mapping[str, jax.sharding.NamedSharding] = MappingProxyType({}),
+) -> None:
     """Reports arrays that do not fit, one of them or all together.
 
     Args:
         arrays: what has a shape and a dtype, under what messages call it.
         devices: over how many devices they may be spread.
+        shardings: of those of which no device has the whole, under the same
+            names.
 
     Raises:
         NotEnoughMemory: they do not; the message has sizes, and names no layer.
     """
-    sizes = {name: size_of(array) for name, array in arrays.items()}
+    sizes = {
+        name: round(size_of(array) * _share(array.shape, shardings.get(name)))
+        for name, array in arrays.items()
+    }
     limit = available(devices)
     if limit is None or sum(sizes.values()) <= limit:
         return
@@ -76,6 +87,19 @@ def check_each(arrays: Iterable[Any], name: str) -> None:
 def size_of(array: Any) -> int:
     """The bytes of what has a shape and a dtype."""
     return math.prod(array.shape) * array.dtype.itemsize
+
+
+def _share(shape: Any, sharding: jax.sharding.NamedSharding | None) -> float:
+    """How much of an array is in one memory of this process."""
+    if sharding is None:
+        return 1
+    parts = sharding.addressable_devices_indices_map(tuple(shape))
+    device = next(iter(parts))
+    distinct = {str(index) for index in parts.values()}
+    # A CPU's devices share its memory.
+    here = len(distinct) if device.platform == "cpu" else 1
+    part = math.prod(sharding.shard_shape(tuple(shape)))
+    return here * part / max(1, math.prod(shape))
 
 
 def available(devices: int = 1) -> int | None:

@@ -9,6 +9,24 @@ import numpy as np
 from flaxlayer.weights import memory
 
 
+def placed(value: Any, sharding: jax.sharding.Sharding) -> jax.Array:
+    """An array where it is wanted.
+
+    Args:
+        value: the same in every process, or spread over their devices already.
+        sharding: over devices of one or several processes.
+    """
+    if sharding.is_fully_addressable or not getattr(
+        value, "is_fully_addressable", True
+    ):
+        return jax.device_put(value, sharding)
+    # `device_put` would compare the values of all processes, whole ones.
+    value = np.asarray(value)
+    return jax.make_array_from_callback(
+        value.shape, sharding, lambda index: value[index]
+    )
+
+
 class CompilableInitializer:
     """A Keras initializer with a bound `__call__` that JAX can compile.
 
@@ -55,7 +73,7 @@ class PlacedInitializer(CompilableInitializer):
         # An initialiser of a model is not written for explicit axes: what it
         # computes would differ in its type, and some of it would be refused.
         with jax.set_mesh(jax.sharding.Mesh(np.empty((), object), ())):
-            return jax.device_put(self._initialize(shape, dtype), sharding)
+            return placed(self._initialize(shape, dtype), sharding)
 
 
 def for_distribution(

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flaxlayer import jax_compat
-from flaxlayer.weights import exact_arithmetic
+from flaxlayer.weights import exact_arithmetic, shared_program
 
 BINARY = {
     "add": jax.lax.add,
@@ -25,6 +25,13 @@ floats = st.floats(width=32, allow_subnormal=True)
 def bits(array):
     array = np.asarray(array)
     return array.view(f"u{array.itemsize}")
+
+
+def run(jaxpr, x, shortcut):
+    program = shared_program.SharedProgram(
+        jaxpr, [None] * len(jaxpr.out_avals), shortcut
+    )
+    return jax_compat.eval_by_equation(jaxpr, [x], program.evaluate)
 
 
 @settings(max_examples=60, deadline=None)
@@ -115,9 +122,7 @@ def test_literals_have_the_dtype_that_jax_gives_them():
         return jnp.sqrt(2.0) * x + 0.1, jnp.full((3,), 0.1)
 
     x = np.random.default_rng(1).standard_normal(1000).astype(np.float32)
-    results = jax_compat.eval_by_equation(
-        jax.make_jaxpr(function)(x), [x], exact_arithmetic.evaluate
-    )
+    results = run(jax.make_jaxpr(function)(x), x, exact_arithmetic.evaluate)
     with jax.disable_jit():  # One operation after the other.
         expected = function(jnp.asarray(x))
     for actual, stock in zip(results, expected, strict=True):
@@ -147,7 +152,7 @@ def test_calls_of_one_operation(function, is_exact):
         return asked[-1]
 
     jaxpr = jax_compat.trace_of_calls(function, x)
-    (actual,) = jax_compat.eval_by_equation(jaxpr, [x], shortcut)
+    (actual,) = run(jaxpr, x, shortcut)
     assert (asked[-1] is not None) == is_exact
     np.testing.assert_array_equal(bits(actual), bits(function(jnp.asarray(x))))
 

@@ -80,6 +80,43 @@ def test_what_is_as_large_as_the_memory_fits(monkeypatch):
         memory.check({"w": jax.ShapeDtypeStruct((257,), F32)})
 
 
+@pytest.mark.parametrize(
+    ("platform", "here"),
+    [
+        # Two processes of two devices each: these have half of it.
+        ("cpu", 0.5),
+        # Each device has a memory of its own.
+        ("gpu", 0.25),
+    ],
+)
+def test_of_what_is_spread_a_memory_has_its_part(monkeypatch, platform, here):
+    class Device:
+        def __init__(self):
+            self.platform = platform
+
+    class Quarters:
+        """A sharding of eight rows in four, in one of two processes."""
+
+        def addressable_devices_indices_map(self, shape):
+            return {Device(): (slice(0, 2),), Device(): (slice(2, 4),)}
+
+        def shard_shape(self, shape):
+            return (shape[0] // 4, *shape[1:])
+
+    arrays = {"it": np.empty((8, 16), "float32")}
+    monkeypatch.setattr(
+        memory, "available", lambda devices: arrays["it"].nbytes * here
+    )
+    memory.check(arrays, shardings={"it": Quarters()})
+    with pytest.raises(memory.NotEnoughMemory):
+        memory.check(arrays)
+    monkeypatch.setattr(
+        memory, "available", lambda devices: arrays["it"].nbytes * here - 1
+    )
+    with pytest.raises(memory.NotEnoughMemory):
+        memory.check(arrays, shardings={"it": Quarters()})
+
+
 def test_what_there_is_is_known_inside_a_trace():
     def traced(x):
         assert memory.available() == expected

@@ -10,6 +10,7 @@ from flaxlayer.weights.placed_initializer import (
     CompilableInitializer,
     PlacedInitializer,
     for_distribution,
+    placed,
 )
 
 SPEC = PartitionSpec(None, "model")
@@ -30,6 +31,13 @@ def test_without_a_layout_the_value_is_as_it_was_computed():
     value = PlacedInitializer(counting)((2, 3), dtype="float32")
     np.testing.assert_array_equal(value, EXPECTED)
     assert value.sharding == jnp.zeros(()).sharding
+
+
+def test_a_value_is_put_where_it_is_wanted():
+    sharding = NamedSharding(mesh(), SPEC)
+    value = placed(jnp.asarray(EXPECTED), sharding)
+    assert value.sharding == sharding
+    np.testing.assert_array_equal(value, EXPECTED)
 
 
 def test_a_bound_call_can_be_compiled():
