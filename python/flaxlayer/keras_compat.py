@@ -119,11 +119,12 @@ def lay_out(variable: keras.Variable) -> None:
     sharding = getattr(layout, "backend_layout", layout)
     # A value, even if a layer is built inside of a trace.
     with jax.ensure_compile_time_eval():
-        value = variable._value
+        # Keras leaves what is on each of the devices with its old mesh; and on
+        # one device what it makes has none.
+        place = sharding
         if len(sharding.device_set) == 1:
-            # As Keras leaves what it makes under a mesh of one device.
-            value = jax.device_put(value, *sharding.device_set)
-        variable._direct_assign(value)
+            (place,) = sharding.device_set
+        variable._direct_assign(jax.device_put(variable._value, place))
 
 
 def path_here(name: str) -> str:

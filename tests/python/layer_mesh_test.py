@@ -124,9 +124,10 @@ expected = trained(net())
 keras.distribution.set_distribution(None)
 before = net()
 assert trained(before) == expected
-under((None, "model"), shape=(1, 2), devices=DEVICES[:2])
-before = net()
-assert trained(before) == expected
+for shape, devices in (((1, 2), DEVICES[:2]), ((4, 1), DEVICES)):
+    under((None, "model"), shape=shape, devices=devices)
+    before = net()
+    assert trained(before) == expected
 keras.distribution.set_distribution(None)
 first = net()
 first.build((8, 6))
