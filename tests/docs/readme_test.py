@@ -60,6 +60,22 @@ def test_the_code_of_a_page_runs(page, tmp_path):
         assert output.rstrip() in printed, printed
 
 
+def test_the_code_of_the_readme_runs_on_eight_devices(tmp_path):
+    program = tmp_path / "page.py"
+    program.write_text(
+        code_of("README.md")
+        + """
+kernel = block.params["params"]["Dense_0"]["kernel"].value
+assert kernel.sharding.shard_shape(kernel.shape) == (64, 32), kernel.sharding
+query = block.params["params"]["MultiHeadDotProductAttention_0"]["query"]
+assert query["kernel"].value.sharding.spec[1] == "model"
+""",
+        encoding="utf-8",
+    )
+    status, printed = page_process.run(program, devices=8)
+    assert status == 0, printed
+
+
 @pytest.mark.parametrize("page", [*PAGES, "CONTRIBUTING.md"])
 def test_links_lead_somewhere(page):
     missing = [
