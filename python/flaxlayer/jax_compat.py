@@ -7,7 +7,7 @@ plainly when that goes away.
 import functools
 import importlib
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -260,9 +260,7 @@ def _variables(atoms: Iterable[Any]) -> list[Any]:
 def eval_by_equation(
     jaxpr: Any,
     arguments: Sequence[Any],
-    evaluate: Callable[
-        [Any, Sequence[Any], Callable[..., list[Any]]], Sequence[Any]
-    ],
+    evaluate: Callable[[Any, Sequence[Any]], Sequence[Any]],
     watched: Callable[[Sequence[Any]], Iterable[Any]] = iter,
 ) -> list[Any]:
     """Runs a closed jaxpr one equation at a time, without compiling it whole.
@@ -274,8 +272,7 @@ def eval_by_equation(
     Args:
         jaxpr: what to run.
         arguments: one for each of its inputs.
-        evaluate: returns the results of an equation, from it, the operands,
-            and a function of operands that runs it and returns a list.
+        evaluate: returns the results of an equation, from it and its operands.
         watched: returns an iterator over the equations, which may look at how
             the evaluation goes.
 
@@ -294,8 +291,7 @@ def eval_by_equation(
 
     for equation in watched(jaxpr.jaxpr.eqns):
         operands = [value_of(variable) for variable in equation.invars]
-        run = functools.partial(_run_equation, equation)
-        results = evaluate(equation, operands, run)
+        results = evaluate(equation, operands)
         values.update(zip(equation.outvars, results, strict=True))
     return [
         jnp.asarray(value) if is_own else jnp.array(value)
@@ -305,7 +301,11 @@ def eval_by_equation(
     ]
 
 
-def _run_equation(equation: Any, *operands: Any) -> list[Any]:
+def run_equation(equation: Any, *operands: Any) -> list[Any]:
+    """The results of an equation, run as it was traced.
+
+    Needs of equations what `eval_by_equation` does.
+    """
     # In older versions functions come apart from the other parameters.
     parameters = equation.primitive.get_bind_params(equation.params)
     functions, parameters = (
@@ -314,6 +314,25 @@ def _run_equation(equation: Any, *operands: Any) -> list[Any]:
     with equation.ctx.manager:
         results = equation.primitive.bind(*functions, *operands, **parameters)
     return results if equation.primitive.multiple_results else [results]
+
+
+def equation_key(equation: Any) -> Hashable:
+    """What equations have in common that do the same.
+
+    Needs `primitive`, `params` and `ctx` of equations, and that the latter
+    shows what it holds: if not, or if a parameter cannot be hashed, no two
+    equations are the same.
+    """
+    key = (
+        equation.primitive,
+        tuple(sorted(equation.params.items(), key=lambda item: item[0])),
+        repr(equation.ctx),
+    )
+    try:
+        hash(key)
+    except TypeError:
+        return id(equation)
+    return key
 
 
 def _are_own(jaxpr: Any) -> list[bool]:

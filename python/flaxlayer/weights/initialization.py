@@ -293,9 +293,10 @@ class _Program:
             if exact_arithmetic.is_available()
             else lambda *_: None,
         )
-        return jax_compat.eval_by_equation(
-            self._jaxpr, arguments, shared.evaluate, watched
-        )
+        with shared.compiling_ahead():
+            return jax_compat.eval_by_equation(
+                self._jaxpr, arguments, shared.evaluate, watched
+            )
 
     def sizes(
         self, shardings: Sequence[jax.sharding.NamedSharding | None]

@@ -1,42 +1,25 @@
-"""A program whose results are spread over devices, run equation by equation.
+"""Runs a program equation by equation, devices sharing the work on weights."""
 
-Each device computes the part of a weight that it will have, so that none ever
-holds a whole one. That is only done where it cannot change a bit: where every
-element of a result is computed on its own. What sums, sorts or decomposes is
-computed whole, as on one device, and so is all that it is computed from.
-"""
-
-from collections.abc import Callable, Sequence
+import contextlib
+import dataclasses
+import functools
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import jax
 import numpy as np
-from jax.extend.core import Var
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.extend.core import Literal
+from jax.sharding import NamedSharding
 
+from flaxlayer import jax_compat
 from flaxlayer.ops import partitioning
-from flaxlayer.weights import placed_initializer
+from flaxlayer.weights import placed_initializer, sharding_plan
 
-# Primitives that compute each element on its own, or move elements only.
-_SEPARABLE = """
-    abs acos acosh add and asin asinh atan atan2 atanh bitcast_convert_type
-    broadcast_in_dim cbrt ceil clamp concatenate convert_element_type copy
-    copy_p cos cosh div eq erf erf_inv erfc exp exp2 expand_dims expm1
-    flaxlayer_fold_in flaxlayer_located flaxlayer_random_bits flaxlayer_rng_fold
-    flaxlayer_split floor ge gt integer_pow iota is_finite le log log1p logistic
-    lt max min mul ne neg nextafter not or pad pow random_bits random_fold_in
-    random_seed random_split random_unwrap random_wrap reduce_precision rem
-    reshape rev round rsqrt select_n shift_left shift_right_arithmetic
-    shift_right_logical sign sin sinh slice sqrt square squeeze stop_gradient
-    sub tan tanh threefry2x32 transpose xor
-"""
-# Those that do so if the programs in them do.
-_CALLS = """
-    checkpoint closed_call cond core_call custom_jvp_call custom_vjp_call
-    custom_vjp_call_jaxpr jit pjit remat remat2 scan while
-"""
-
-Run = Callable[..., list[Any]]
+# The result of an equation without compiling it, as `exact_arithmetic.evaluate`
+# gives it: from the name of the primitive, its parameters and the operands.
+Shortcut = Callable[[str, Any, Sequence[Any]], Any]
 
 
 class SharedProgram:
@@ -46,20 +29,20 @@ class SharedProgram:
         jaxpr: the program, a closed jaxpr.
         shardings: for each of its results, where it is to be; `None` for one
             that is whole.
-        shortcut: is asked for each result first, as `exact_arithmetic.evaluate`
-            is; returns `None` where the equation is to be run.
+        shortcut: is asked for each result first; returns `None` where the
+            equation is to be run.
     """
 
     def __init__(
         self,
         jaxpr: Any,
         shardings: Sequence[NamedSharding | None],
-        shortcut: Callable[..., Any],
+        shortcut: Shortcut,
     ):
         self._jaxpr = jaxpr
         self._shortcut = shortcut
-        self._shardings = _plan(jaxpr.jaxpr, shardings)
-        self._compiled: dict[Any, Callable[..., list[Any]]] = {}
+        self._shardings = sharding_plan.plan(jaxpr.jaxpr, shardings)
+        self._ahead: dict[Any, Future] = {}
 
     def sizes(self) -> list[jax.ShapeDtypeStruct]:
         """The shape and dtype of what a device has of each array.
@@ -79,75 +62,75 @@ class SharedProgram:
                 )
         return found
 
-    def evaluate(
-        self, equation: Any, operands: Sequence[Any], run: Run
-    ) -> list[Any]:
+    @contextlib.contextmanager
+    def compiling_ahead(self) -> Iterator[None]:
+        """Compiles what takes long side by side, while the program runs.
+
+        A program for several devices takes XLA longer to compile than one for
+        one device, and samplers make up most of an initialisation.
+        """
+        lowered = {}
+        # Where several processes compile, they may have to do so in one order.
+        if jax.process_count() == 1:
+            for equation in self._jaxpr.jaxpr.eqns:
+                shardings = self._shardings_of(equation)
+                if any(shardings) and _takes_long(equation):
+                    program = _compiled(equation, shardings)
+                    lowered[program] = equation, shardings
+        if len(lowered) < 2:
+            yield
+            return
+        with ThreadPoolExecutor(min(len(lowered), os.cpu_count() or 1)) as pool:
+            for program, (equation, shardings) in lowered.items():
+                # In this thread, which may have settings of its own.
+                specs = _specs(equation, shardings)
+                self._ahead[program] = pool.submit(
+                    program.lower(*specs).compile
+                )
+            yield
+
+    def evaluate(self, equation: Any, operands: Sequence[Any]) -> Sequence[Any]:
         """The results of one equation.
 
         Args:
             equation: of the program.
             operands: what it is run on.
-            run: runs it on operands.
         """
-        shardings = [self._shardings.get(v) for v in equation.outvars]
-        if any(shardings):
-            return self._shared(equation, operands, run, shardings)
-        result = self._shortcut(
-            equation.primitive.name, equation.params, operands
-        )
-        return run(*operands) if result is None else [result]
-
-    def _shared(
-        self,
-        equation: Any,
-        operands: Sequence[Any],
-        run: Run,
-        shardings: list[NamedSharding | None],
-    ) -> list[Any]:
-        (first, *others) = shardings
-        if first is not None and not others:
-            operands = [
-                _spread(x, _sharding_before(equation, variable, first))
-                for x, variable in zip(operands, equation.invars, strict=True)
-            ]
-            result = self._in_parts(equation, operands, first)
+        shardings = self._shardings_of(equation)
+        if not any(shardings):
+            result = self._shortcut(
+                equation.primitive.name, equation.params, operands
+            )
             if result is not None:
                 return [result]
-        compiled = self._compile(equation, run, shardings)
-        return compiled(*operands)
+            return jax_compat.run_equation(equation, *operands)
+        operands = [
+            value
+            if sharding is None
+            else placed_initializer.placed(value, sharding)
+            for value, sharding in zip(
+                operands, _before(equation, shardings), strict=True
+            )
+        ]
+        if len(shardings) == 1:
+            result = self._in_parts(equation, operands, shardings[0])
+            if result is not None:
+                return [result]
+        program = _compiled(equation, shardings)
+        if program in self._ahead:
+            self._ahead[program].result()  # JAX has it from now on.
+        return program(*operands)
 
-    def _compile(
-        self,
-        equation: Any,
-        run: Run,
-        shardings: list[NamedSharding | None],
-    ) -> Callable[..., list[Any]]:
-        """One program for all equations that do the same."""
-        key = (
-            equation.primitive,
-            tuple(equation.params.items()),
-            tuple(shardings),
-        )
-        try:
-            if key in self._compiled:
-                return self._compiled[key]
-        except TypeError:  # Not all parameters can be hashed.
-            key = equation
-
-        def located_run(*operands: Any) -> list[Any]:
-            return run(*map(_located, operands))
-
-        self._compiled[key] = jax.jit(located_run, out_shardings=shardings)
-        return self._compiled[key]
+    def _shardings_of(self, equation: Any) -> tuple[NamedSharding | None, ...]:
+        return tuple(self._shardings.get(v) for v in equation.outvars)
 
     def _in_parts(
-        self, equation: Any, operands: Sequence[Any], sharding: NamedSharding
+        self, equation: Any, operands: Sequence[Any], sharding: Any
     ) -> jax.Array | None:
         """The result of a shortcut for the part of each device, if all have."""
         if jax.process_count() > 1:
             return None  # Others have to find the same, whatever numbers do.
-        (result,) = equation.outvars
-        shape = result.aval.shape
+        shape = equation.outvars[0].aval.shape
         parameters = dict(equation.params)
         if "shape" in parameters:
             parameters["shape"] = sharding.shard_shape(shape)
@@ -155,7 +138,7 @@ class SharedProgram:
         placed = []
         indices = sharding.addressable_devices_indices_map(shape)
         for device, index in indices.items():
-            key = tuple((s.start, s.stop) for s in index or ())
+            key = str(index)  # Several devices may have the same part.
             if key not in parts:
                 own = [_part(x, shape, device) for x in operands]
                 value = self._shortcut(equation.primitive.name, parameters, own)
@@ -166,128 +149,74 @@ class SharedProgram:
         return jax.make_array_from_single_device_arrays(shape, sharding, placed)
 
 
-def _spread(operand: Any, sharding: NamedSharding | None) -> Any:
-    if sharding is None:
-        return operand
-    return placed_initializer.placed(operand, sharding)
-
-
 def _part(operand: Any, shape: Any, device: Any) -> Any:
     """What a device has of an operand that is spread as the result is."""
     if not isinstance(operand, jax.Array) or operand.shape != shape:
         return operand
-    shards = {s.device: s.data for s in operand.addressable_shards}
-    return shards.get(device, operand)
+    return {s.device: s.data for s in operand.addressable_shards}[device]
 
 
-def _located(operand: Any) -> Any:
+def _before(equation: Any, shardings: Any) -> list[NamedSharding | None]:
+    """Where the operands are to be."""
+    (first, *others) = shardings
+    return [
+        None
+        if others or isinstance(variable, Literal)
+        else sharding_plan.sharding_before(equation, variable, first)
+        for variable in equation.invars
+    ]
+
+
+def _specs(equation: Any, shardings: Any) -> list[Any]:
+    """What the operands are, without values."""
+    return [
+        variable.val
+        if isinstance(variable, Literal)
+        else jax.ShapeDtypeStruct(
+            variable.aval.shape,
+            variable.aval.dtype,
+            sharding=sharding,
+            weak_type=variable.aval.weak_type,
+        )
+        for variable, sharding in zip(
+            equation.invars, _before(equation, shardings), strict=True
+        )
+    ]
+
+
+def _takes_long(equation: Any) -> bool:
+    """Whether an equation is a program of several operations."""
+    name = equation.primitive.name
     return (
-        partitioning.located(operand)
-        if isinstance(operand, jax.Array)
-        else operand
+        name in ("jit", "pjit")
+        and jax_compat.called_operation(name, equation.params) is None
     )
 
 
-def _plan(
-    jaxpr: Any, shardings: Sequence[NamedSharding | None]
-) -> dict[Var, NamedSharding]:
-    """Where arrays are, going back from the results."""
-    planned: dict[Var, NamedSharding] = {}
-    whole: set[Var] = set()
-    for variable, sharding in zip(jaxpr.outvars, shardings, strict=True):
-        if sharding is not None and isinstance(variable, Var):
-            planned.setdefault(variable, sharding)
-    for equation in reversed(jaxpr.eqns):
-        operands = [v for v in equation.invars if isinstance(v, Var)]
-        if not _is_separable(equation) or whole.intersection(equation.outvars):
-            for variable in equation.outvars:
-                planned.pop(variable, None)
-            whole.update(operands)
-            continue
-        if len(equation.outvars) != 1 or equation.outvars[0] not in planned:
-            continue
-        sharding = planned[equation.outvars[0]]
-        for variable in operands:
-            back = _sharding_before(equation, variable, sharding)
-            if back is not None:
-                planned.setdefault(variable, back)
-    given = {*jaxpr.invars, *jaxpr.constvars, *whole}
-    return {v: s for v, s in planned.items() if v not in given}
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """Equations that do the same are equal, in whatever program they are."""
+
+    key: Any
+    shardings: tuple[NamedSharding | None, ...]
+    equation: Any = dataclasses.field(compare=False)
 
 
-def _is_separable(equation: Any) -> bool:
-    name = equation.primitive.name
-    if name in _CALLS.split():
-        return all(
-            map(
-                _is_separable,
-                (e for j in _programs(equation.params) for e in j.eqns),
-            )
+def _compiled(equation: Any, shardings: Any) -> Any:
+    """The jitted function of an equation's operands."""
+    key = jax_compat.equation_key(equation)
+    return _jitted(_Work(key, shardings, equation))
+
+
+@functools.lru_cache(maxsize=512)
+def _jitted(work: _Work) -> Any:
+    def located_run(*operands: Any) -> list[Any]:
+        return jax_compat.run_equation(
+            work.equation,
+            *(
+                partitioning.located(x) if isinstance(x, jax.Array) else x
+                for x in operands
+            ),
         )
-    return name in _SEPARABLE.split()
 
-
-def _programs(parameters: Any) -> list[Any]:
-    """The jaxprs in the parameters of an equation."""
-    found = []
-    for value in parameters.values():
-        for each in value if isinstance(value, tuple | list) else [value]:
-            each = getattr(each, "jaxpr", each)
-            if hasattr(each, "eqns"):
-                found.append(each)
-    return found
-
-
-def _sharding_before(
-    equation: Any, operand: Any, sharding: NamedSharding
-) -> NamedSharding | None:
-    """The sharding of an operand of which devices need no other part."""
-    shape, dtype = operand.aval.shape, operand.aval.dtype
-    if not shape or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
-        return None
-    (result,) = equation.outvars
-    axes = [*sharding.spec, *[None] * (result.aval.ndim - len(sharding.spec))]
-    name = equation.primitive.name
-    if name == "transpose":
-        before: list[Any] = [None] * len(axes)
-        for to, origin in enumerate(equation.params["permutation"]):
-            before[origin] = axes[to]
-    elif name == "reshape":
-        before = _before_reshape(axes, shape, result.aval.shape)
-    elif shape == result.aval.shape:
-        before = axes
-    else:
-        return None
-    found = NamedSharding(sharding.mesh, PartitionSpec(*before))
-    try:
-        found.shard_shape(shape)
-    except ValueError:  # Parts would not be equal.
-        return None
-    return None if found.is_fully_replicated else found
-
-
-def _before_reshape(
-    axes: Sequence[Any], before: Sequence[int], after: Sequence[int]
-) -> list[Any]:
-    """The axes of an operand whose parts are those of the result.
-
-    Dimensions are compared from the left: those that are the same, and those
-    that are split into several or merged, of which the first is in parts.
-    """
-    found: list[Any] = [None] * len(before)
-    origins = [i for i, size in enumerate(before) if size != 1]
-    results = [j for j, size in enumerate(after) if size != 1]
-    while origins and results:
-        origin, result = origins.pop(0), results.pop(0)
-        left, right, following = before[origin], after[result], []
-        while left != right:
-            if left < right and origins:
-                left *= before[origins.pop(0)]
-            elif left > right and results:
-                following.append(results.pop(0))
-                right *= after[following[-1]]
-            else:
-                return found
-        if not any(axes[j] for j in following):
-            found[origin] = axes[result]
-    return found
+    return jax.jit(located_run, out_shardings=list(work.shardings))

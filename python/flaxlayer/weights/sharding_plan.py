@@ -1,0 +1,157 @@
+"""Which arrays of a program may be in parts, and in which.
+
+Each device computes the part of a weight that it will have, so that none ever
+holds a whole one. That is only done where it cannot change a bit: where every
+element of a result is computed on its own. What sums, sorts or decomposes is
+computed whole, as on one device, and so is all that it is computed from.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from jax.extend.core import Var
+from jax.sharding import NamedSharding, PartitionSpec
+
+# Primitives that compute each element on its own, or move elements only.
+_SEPARABLE = """
+    abs acos acosh add and asin asinh atan atan2 atanh bitcast_convert_type
+    broadcast_in_dim cbrt ceil clamp concatenate convert_element_type copy
+    copy_p cos cosh div eq erf erf_inv erfc exp exp2 expand_dims expm1
+    flaxlayer_fold_in flaxlayer_located flaxlayer_random_bits flaxlayer_rng_fold
+    flaxlayer_split floor ge gt integer_pow iota is_finite le log log1p logistic
+    lt max min mul ne neg nextafter not or pad pow random_bits random_fold_in
+    random_seed random_split random_unwrap random_wrap reduce_precision rem
+    reshape rev round rsqrt select_n shift_left shift_right_arithmetic
+    shift_right_logical sign sin sinh slice sqrt square squeeze stop_gradient
+    sub tan tanh threefry2x32 transpose xor
+"""
+# Those that do so if the programs in them do.
+_CALLS = """
+    checkpoint closed_call cond core_call custom_jvp_call custom_vjp_call
+    custom_vjp_call_jaxpr jit pjit remat remat2 scan while
+"""
+
+
+def plan(
+    jaxpr: Any, shardings: Sequence[NamedSharding | None]
+) -> dict[Var, NamedSharding]:
+    """Where arrays are to be, going back from the results.
+
+    Args:
+        jaxpr: the program.
+        shardings: for each of its results, where it is to be; `None` for one
+            that is whole.
+
+    Returns:
+        The shardings of what is computed in parts; the rest is whole.
+    """
+    planned: dict[Var, NamedSharding] = {}
+    whole: set[Var] = set()
+    for variable, sharding in zip(jaxpr.outvars, shardings, strict=True):
+        if sharding is not None and isinstance(variable, Var):
+            planned.setdefault(variable, sharding)
+    for equation in reversed(jaxpr.eqns):
+        operands = [v for v in equation.invars if isinstance(v, Var)]
+        if not _is_separable(equation) or whole.intersection(equation.outvars):
+            for variable in equation.outvars:
+                planned.pop(variable, None)
+            whole.update(operands)
+            continue
+        if len(equation.outvars) != 1 or equation.outvars[0] not in planned:
+            continue
+        sharding = planned[equation.outvars[0]]
+        for variable in operands:
+            before = sharding_before(equation, variable, sharding)
+            if before is not None:
+                planned.setdefault(variable, before)
+    given = {*jaxpr.invars, *jaxpr.constvars, *whole}
+    return {v: s for v, s in planned.items() if v not in given}
+
+
+def sharding_before(
+    equation: Any, operand: Any, sharding: NamedSharding
+) -> NamedSharding | None:
+    """The sharding of an operand of which devices need no other part.
+
+    Args:
+        equation: a separable one.
+        operand: of the equation.
+        sharding: that of the result.
+
+    Returns:
+        The sharding; `None` if there is none, or the operand is small, as keys
+        and scales are.
+    """
+    shape, dtype = operand.aval.shape, operand.aval.dtype
+    if not shape or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):
+        return None
+    (result,) = equation.outvars
+    axes = [*sharding.spec, *[None] * (result.aval.ndim - len(sharding.spec))]
+    name = equation.primitive.name
+    if name == "transpose":
+        before: list[Any] = [None] * len(axes)
+        for to, origin in enumerate(equation.params["permutation"]):
+            before[origin] = axes[to]
+    elif name == "reshape":
+        before = _before_reshape(axes, shape, result.aval.shape)
+    elif shape == result.aval.shape:
+        before = axes
+    else:
+        return None
+    found = NamedSharding(sharding.mesh, PartitionSpec(*before))
+    try:
+        found.shard_shape(shape)
+    except ValueError:  # Parts would not be equal.
+        return None
+    return None if found.is_fully_replicated else found
+
+
+def _is_separable(equation: Any) -> bool:
+    name = equation.primitive.name
+    if name in _CALLS.split():
+        return all(
+            map(
+                _is_separable,
+                (e for j in _programs(equation.params) for e in j.eqns),
+            )
+        )
+    return name in _SEPARABLE.split()
+
+
+def _programs(parameters: Any) -> list[Any]:
+    """The jaxprs in the parameters of an equation."""
+    found = []
+    for value in parameters.values():
+        for each in value if isinstance(value, tuple | list) else [value]:
+            each = getattr(each, "jaxpr", each)
+            if hasattr(each, "eqns"):
+                found.append(each)
+    return found
+
+
+def _before_reshape(
+    axes: Sequence[Any], before: Sequence[int], after: Sequence[int]
+) -> list[Any]:
+    """The axes of an operand whose parts are those of the result.
+
+    Dimensions are compared from the left: those that are the same, and those
+    that are split into several or merged, of which the first is in parts.
+    """
+    found: list[Any] = [None] * len(before)
+    origins = [i for i, size in enumerate(before) if size != 1]
+    results = [j for j, size in enumerate(after) if size != 1]
+    while origins and results:
+        origin, result = origins.pop(0), results.pop(0)
+        left, right, following = before[origin], after[result], []
+        while left != right:
+            if left < right and origins:
+                left *= before[origins.pop(0)]
+            elif left > right and results:
+                following.append(results.pop(0))
+                right *= after[following[-1]]
+            else:
+                return found
+        if not any(axes[j] for j in following):
+            found[origin] = axes[result]
+    return found
