@@ -7,6 +7,7 @@ os.environ.setdefault("KERAS_BACKEND", "jax")  # Read by the import of keras.
 import argparse
 import dataclasses
 import functools
+import json
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -18,6 +19,7 @@ from absl.flags import argparse_flags
 from benchmarks import (
     kernels,
     layers,
+    mesh_training,
     models,
     nnx_training,
     report,
@@ -48,6 +50,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_train(commands)
     _add_kernels(commands)
     _add_nnx(commands)
+    _add_mesh(commands)
     _add_hidden(commands)
     arguments = parser.parse_args(argv[1:])
     if arguments.plot == (arguments.command is not None):
@@ -122,6 +125,16 @@ def _add_nnx(commands: Any) -> None:
         nnx_training,
         "training steps of an NNX module, beside those of plain NNX",
         rounds=("rounds", "cold-rounds"),
+    )
+
+
+def _add_mesh(commands: Any) -> None:
+    _add(
+        commands,
+        "mesh",
+        mesh_training,
+        "training steps over the devices of a mesh, and their collectives",
+        rounds=("rounds",),
     )
 
 
@@ -241,6 +254,7 @@ def _add_hidden(commands: Any) -> None:
         blocks={"type": int, "nargs": "?"},
     )
     add("_words", _words, threads={"type": int})
+    add("_mesh", _mesh, settings={"type": json.loads})
 
 
 def _memory(arguments: argparse.Namespace) -> int:
@@ -248,6 +262,12 @@ def _memory(arguments: argparse.Namespace) -> int:
         arguments.model, arguments.subject, arguments.steps, arguments.blocks
     )
     print(peak)  # Which is JSON.
+    return 0
+
+
+def _mesh(arguments: argparse.Namespace) -> int:
+    settings = mesh_training.Settings(**arguments.settings)
+    print(json.dumps(mesh_training.measured(settings, _progress)))
     return 0
 
 

@@ -12,11 +12,19 @@ import sys
 from collections.abc import Callable, Iterable
 from typing import IO, Any
 
+import jax
+
 _SCRIPT = pathlib.Path(__file__).with_name("bench.py")
 
 
 def _command(arguments: Iterable[object]) -> list[str]:
     return [sys.executable, str(_SCRIPT), *map(str, arguments)]
+
+
+def _environment() -> dict[str, str]:
+    """This process's, with the modules where it finds them."""
+    paths = os.pathsep.join(path for path in sys.path if path)
+    return {**os.environ, "PYTHONPATH": paths}
 
 
 def answer(*arguments: object) -> Any:
@@ -26,7 +34,11 @@ def answer(*arguments: object) -> Any:
         subprocess.CalledProcessError: it failed.
     """
     done = subprocess.run(
-        _command(arguments), stdout=subprocess.PIPE, text=True, check=True
+        _command(arguments),
+        env=_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
     )
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -44,6 +56,7 @@ class Server:
     def __init__(self, *arguments: object):
         self._process = subprocess.Popen(
             _command(arguments),
+            env=_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -111,3 +124,12 @@ def use_cores(count: int) -> None:
     whole pool.
     """
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:count])
+
+
+def use_devices(count: int) -> None:
+    """Makes so many devices of this processor, and leaves JAX no other.
+
+    JAX decides it when it starts, so this has to come before.
+    """
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", count)

@@ -4,7 +4,14 @@ import json
 import pytest
 from absl import logging
 
-from benchmarks import bench, children, kernels, layers, train
+from benchmarks import (
+    bench,
+    children,
+    kernels,
+    layers,
+    mesh_training,
+    train,
+)
 from benchmarks.report import Floor, Section
 
 
@@ -111,7 +118,7 @@ def test_flags_of_absl_are_options(measured, tmp_path, before):
     assert measured
 
 
-@pytest.mark.parametrize("module", [kernels, layers, train])
+@pytest.mark.parametrize("module", [kernels, layers, mesh_training, train])
 def test_floors_are_named_once(module):
     named = [(f.section, f.measure, f.above, f.below) for f in module.FLOORS]
     assert len(named) == len(set(named))

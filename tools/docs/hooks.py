@@ -19,6 +19,7 @@ _ELSEWHERE = {
     "contributing.md": "CONTRIBUTING.md",
     "results/kernels.md": "benchmarks/results/kernels.md",
     "results/layers.md": "benchmarks/results/layers.md",
+    "results/mesh.md": "benchmarks/results/mesh.md",
     "results/nnx.md": "benchmarks/results/nnx.md",
     "results/train.md": "benchmarks/results/train.md",
 }
