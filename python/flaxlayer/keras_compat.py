@@ -47,6 +47,14 @@ def in_shape_inference() -> bool:
     )
 
 
+def in_stateless_scope() -> bool:
+    """Whether a variable that is created now gets its value later, if at all.
+
+    Needs the predicate of `keras.StatelessScope`, which is public itself.
+    """
+    return stateless_scope.in_stateless_scope()
+
+
 def in_safe_mode() -> bool:
     """Whether a configuration that is being read may not be trusted.
 

@@ -53,6 +53,12 @@ def test_shape_inference_is_seen_by_a_layer_keras_traces():
     assert set(seen) == {True}
 
 
+def test_values_come_later_in_a_stateless_scope():
+    assert not keras_compat.in_stateless_scope()
+    with keras.StatelessScope():
+        assert keras_compat.in_stateless_scope()
+
+
 def test_safe_mode_is_on_unless_the_user_turns_it_off(tmp_path):
     seen = []
 

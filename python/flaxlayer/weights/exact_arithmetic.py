@@ -1,6 +1,6 @@
 """Operations whose results leave no choice, computed without compiling them.
 
-An initialiser scales what it has drawn, and fills arrays with a number. XLA
+An initialiser scales and reshapes what it has drawn, and fills arrays. XLA
 compiles a program for each such operation and shape, for some 20 ms each. For
 the operations here the IEEE 754 standard says what the result is, to the last
 bit, so that NumPy may compute them as well. But only where XLA has no choice
@@ -31,6 +31,12 @@ _ARITHMETIC: Mapping[str, Callable[..., np.ndarray]] = MappingProxyType(
 )
 
 
+# The parameters of a reshape; what is unusual is not computed here.
+_SIZES = "new_sizes"
+_UNUSUAL = ("dimensions", "sharding")
+_RESHAPE = frozenset({_SIZES, *_UNUSUAL})
+
+
 def is_available() -> bool:
     """Whether XLA would compute on a CPU, as NumPy does."""
     return _on_cpu(jax.device_put(np.float32(0)))
@@ -51,6 +57,8 @@ def evaluate(
     """
     if operation == "broadcast_in_dim":
         return _broadcast(parameters, operands)
+    if operation == "reshape":
+        return _reshape(parameters, operands)
     called = jax_compat.called_operation(operation, parameters)
     if called is not None:
         operation = called.name
@@ -87,6 +95,19 @@ def _broadcast(
     return (
         None if number is None else np.broadcast_to(number, parameters["shape"])
     )
+
+
+def _reshape(
+    parameters: Mapping[str, Any], operands: Sequence[Any]
+) -> np.ndarray | None:
+    operand, *dynamic_shape = operands
+    if dynamic_shape or not set(parameters) <= _RESHAPE:
+        return None
+    if any(parameters.get(name) is not None for name in _UNUSUAL):
+        return None
+    array = _in_memory(operand)
+    # A copy: what shares the memory of an operand could not be donated.
+    return None if array is None else array.reshape(parameters[_SIZES]).copy()
 
 
 def _in_memory(operand: Any) -> np.ndarray | None:

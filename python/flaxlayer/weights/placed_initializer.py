@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from flaxlayer import keras_compat
 from flaxlayer.weights import memory
 
 
@@ -76,14 +77,23 @@ class PlacedInitializer(CompilableInitializer):
             return placed(self._initialize(shape, dtype), sharding)
 
 
-def for_distribution(
-    initialize: Callable[..., jax.Array],
-) -> CompilableInitializer:
-    """The initializer for the Keras distribution that is set, if there is one.
+def for_keras(
+    initialize: Callable[..., jax.Array], shape: Any, dtype: Any
+) -> CompilableInitializer | jax.Array:
+    """What a variable is made of here: its value, if it may have one.
 
-    On one device Keras leaves values where they are, and warns of a mix with
-    others where one has a layout.
+    Where Keras infers shapes it makes variables first, and asks for their
+    values later.
+
+    Args:
+        initialize: called as `initialize(shape, dtype)`; returns the value.
+        shape: that of the variable.
+        dtype: that of the variable.
     """
+    if not keras_compat.in_stateless_scope():
+        return initialize(shape, dtype)
+    # On one device Keras leaves values where they are, and warns of a mix with
+    # others where one has a layout.
     if memory.devices_of_distribution() == 1:
         return CompilableInitializer(initialize)
     return PlacedInitializer(initialize)

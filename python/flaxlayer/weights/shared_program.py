@@ -104,16 +104,20 @@ class SharedProgram:
             if result is not None:
                 return [result]
             return jax_compat.run_equation(equation, *operands)
+        before = _before(equation, shardings)
         operands = [
             value
             if sharding is None
             else placed_initializer.placed(value, sharding)
-            for value, sharding in zip(
-                operands, _before(equation, shardings), strict=True
-            )
+            for value, sharding in zip(operands, before, strict=True)
         ]
-        if len(shardings) == 1:
-            result = self._in_parts(equation, operands, shardings[0])
+        in_parts = all(
+            sharding is not None or not np.ndim(value)
+            for value, sharding in zip(operands, before, strict=True)
+        )
+        # Others have to find the same, whatever numbers they have.
+        if in_parts and len(shardings) == 1 and jax.process_count() == 1:
+            result = self._by_part(equation, operands, shardings[0])
             if result is not None:
                 return [result]
         program = _compiled(equation, shardings)
@@ -124,23 +128,30 @@ class SharedProgram:
     def _shardings_of(self, equation: Any) -> tuple[NamedSharding | None, ...]:
         return tuple(self._shardings.get(v) for v in equation.outvars)
 
-    def _in_parts(
+    def _by_part(
         self, equation: Any, operands: Sequence[Any], sharding: Any
     ) -> jax.Array | None:
-        """The result of a shortcut for the part of each device, if all have."""
-        if jax.process_count() > 1:
-            return None  # Others have to find the same, whatever numbers do.
+        """The result of a shortcut for the part of each device, if all have.
+
+        Args:
+            equation: that with one result.
+            operands: numbers, and arrays that are spread as the result is.
+            sharding: that of the result.
+        """
         shape = equation.outvars[0].aval.shape
-        parameters = dict(equation.params)
-        if "shape" in parameters:
-            parameters["shape"] = sharding.shard_shape(shape)
+        parameters = {
+            name: sharding.shard_shape(shape)
+            if isinstance(value, tuple) and value == shape
+            else value
+            for name, value in equation.params.items()
+        }
         parts: dict[Any, np.ndarray] = {}
         placed = []
         indices = sharding.addressable_devices_indices_map(shape)
         for device, index in indices.items():
             key = str(index)  # Several devices may have the same part.
             if key not in parts:
-                own = [_part(x, shape, device) for x in operands]
+                own = [_part(x, device) for x in operands]
                 value = self._shortcut(equation.primitive.name, parameters, own)
                 if value is None:
                     return None
@@ -149,9 +160,9 @@ class SharedProgram:
         return jax.make_array_from_single_device_arrays(shape, sharding, placed)
 
 
-def _part(operand: Any, shape: Any, device: Any) -> Any:
-    """What a device has of an operand that is spread as the result is."""
-    if not isinstance(operand, jax.Array) or operand.shape != shape:
+def _part(operand: Any, device: Any) -> Any:
+    """What a device has of an array; a number is the same on all."""
+    if not np.ndim(operand):
         return operand
     return {s.device: s.data for s in operand.addressable_shards}[device]
 

@@ -268,15 +268,18 @@ def create(
         initialize = (
             _constant(leaf) if initializer is None else initializer(leaf.path)
         )
+        dtype = variable_dtype if as_policy else leaf.spec.dtype.name
         # Not `add_weight`, which leaves the name scopes it is called in.
         with contextlib.ExitStack() as stack:
             for scope in scopes:
                 stack.enter_context(keras.name_scope(scope or "_"))
             variables.append(
                 keras.Variable(
-                    placed_initializer.for_distribution(initialize),
+                    placed_initializer.for_keras(
+                        initialize, leaf.spec.shape, dtype
+                    ),
                     shape=leaf.spec.shape,
-                    dtype=variable_dtype if as_policy else leaf.spec.dtype.name,
+                    dtype=dtype,
                     # An optimizer cannot step integers: they are state.
                     trainable=trainable and is_differentiable(leaf.spec),
                     autocast=as_policy,

@@ -101,6 +101,19 @@ def test_numbers_are_repeated(dtype):
     assert (result == np.asarray(number)).all()
 
 
+def test_arrays_are_reshaped_into_memory_of_their_own():
+    x = jnp.arange(6.0)
+    parameters = {"new_sizes": (2, 3), "dimensions": None, "sharding": None}
+    result = exact_arithmetic.evaluate("reshape", parameters, [x])
+    np.testing.assert_array_equal(result, np.arange(6.0).reshape(2, 3))
+    assert not np.shares_memory(result, np.asarray(x))
+    for unusual in ({"dimensions": (0,)}, {"more": 1}):
+        assert (
+            exact_arithmetic.evaluate("reshape", parameters | unusual, [x])
+            is None
+        )
+
+
 def test_keys_and_tracers_are_left_to_jax():
     key = jax.random.key(0)
     parameters = {"shape": (2,)}

@@ -1,5 +1,7 @@
 """Values that Keras asks for in each of its ways."""
 
+import contextlib
+
 import jax
 import jax.numpy as jnp
 import keras
@@ -9,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from flaxlayer.weights.placed_initializer import (
     CompilableInitializer,
     PlacedInitializer,
-    for_distribution,
+    for_keras,
     placed,
 )
 
@@ -74,9 +76,15 @@ def test_a_layout_says_where_and_the_value_is_computed_on_no_mesh():
     assert [found.empty for found in meshes] == [True]
 
 
-def test_on_one_device_there_are_no_layouts():
-    assert type(for_distribution(counting)) is CompilableInitializer
+def test_a_variable_is_made_of_its_value():
+    value = for_keras(counting, (2, 3), "float32")
+    np.testing.assert_array_equal(value, EXPECTED)
+
+
+def test_where_values_come_later_there_are_layouts_but_on_one_device():
     devices = np.array(keras.distribution.list_devices()[:1])
     alone = keras.distribution.DataParallel(devices=devices)
-    with alone.scope():
-        assert type(for_distribution(counting)) is CompilableInitializer
+    for scope in (contextlib.nullcontext(), alone.scope()):
+        with scope, keras.StatelessScope():
+            made_of = for_keras(counting, (2, 3), "float32")
+            assert type(made_of) is CompilableInitializer
