@@ -1,6 +1,6 @@
 """Weights that are spread over several devices, in every format."""
 
-from tests.python.four_devices import output_of
+from tests.python.forced_devices import output_of
 
 CODE = """
 import sys
@@ -73,4 +73,5 @@ print("restored")
 
 def test_weights_are_restored_into_other_shardings(tmp_path):
     flags = ["-W", "error::UserWarning"]
-    assert output_of(CODE, tmp_path, flags=flags) == ["restored"]
+    printed = output_of(CODE, tmp_path, devices=4, flags=flags)
+    assert printed == ["restored"]

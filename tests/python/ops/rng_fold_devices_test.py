@@ -8,7 +8,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxlayer.ops import dispatch, rng_fold
-from tests.python.ops import eight_devices
+from tests.python import forced_devices
 from tests.python.ops.eight_devices import shard_map, sharded
 
 TAGS = (1, 2, 3)
@@ -91,13 +91,13 @@ def check_native_by_name_raises_where_axes_are_manual_in_part():
 
 @pytest.fixture(scope="module")
 def failures(native_kernels):
-    return eight_devices.failures_of(__file__)
+    return forced_devices.failures_of(__file__)
 
 
-@pytest.mark.parametrize("check", eight_devices.checks(globals()))
+@pytest.mark.parametrize("check", forced_devices.checks(globals()))
 def test_with_eight_devices(failures, check):
     assert failures[check] is None, failures[check]
 
 
 if __name__ == "__main__":
-    eight_devices.run_checks(globals())
+    forced_devices.run_checks(globals())

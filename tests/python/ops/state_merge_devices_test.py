@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from flaxlayer.ops import dispatch, state_merge
-from tests.python.ops import eight_devices
+from tests.python import forced_devices
 from tests.python.ops.eight_devices import shard_map, sharded
 
 
@@ -136,13 +136,13 @@ def check_shard_map_guards_each_device_by_itself():
 
 @pytest.fixture(scope="module")
 def failures(native_kernels):
-    return eight_devices.failures_of(__file__)
+    return forced_devices.failures_of(__file__)
 
 
-@pytest.mark.parametrize("check", eight_devices.checks(globals()))
+@pytest.mark.parametrize("check", forced_devices.checks(globals()))
 def test_with_eight_devices(failures, check):
     assert failures[check] is None, failures[check]
 
 
 if __name__ == "__main__":
-    eight_devices.run_checks(globals())
+    forced_devices.run_checks(globals())

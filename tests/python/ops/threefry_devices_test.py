@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from flaxlayer.ops import dispatch, threefry
-from tests.python.ops import eight_devices
+from tests.python import forced_devices
 
 BLOCK = "flaxlayer_random_block"
 BITS = "flaxlayer_random_bits"
@@ -190,13 +190,13 @@ def check_a_mesh_of_one_device_uses_the_plain_kernel():
 
 @pytest.fixture(scope="module")
 def failures(native_kernels):
-    return eight_devices.failures_of(__file__)
+    return forced_devices.failures_of(__file__)
 
 
-@pytest.mark.parametrize("check", eight_devices.checks(globals()))
+@pytest.mark.parametrize("check", forced_devices.checks(globals()))
 def test_with_eight_devices(failures, check):
     assert failures[check] is None, failures[check]
 
 
 if __name__ == "__main__":
-    eight_devices.run_checks(globals())
+    forced_devices.run_checks(globals())

@@ -1,6 +1,6 @@
 """A layer whose weights are spread over several devices."""
 
-from tests.python.four_devices import output_of
+from tests.python.forced_devices import output_of
 
 CODE = """
 import flax.linen as nn, jax, keras, numpy as np
@@ -54,7 +54,7 @@ print("sharded")
 
 
 def test_weights_are_sharded_by_their_paths_and_train_the_same():
-    assert output_of(CODE) == ["sharded"]
+    assert output_of(CODE, devices=4) == ["sharded"]
 
 
 LARGE = """
@@ -86,7 +86,7 @@ print("built")
 
 
 def test_large_weights_are_built_where_they_will_live_with_the_same_bits():
-    assert output_of(LARGE)[-1] == "built"
+    assert output_of(LARGE, devices=4)[-1] == "built"
 
 
 COMPILED = """
@@ -121,4 +121,4 @@ print("split")
 
 
 def test_masks_are_computed_in_parts_and_are_those_of_one_device():
-    assert output_of(COMPILED) == ["split"]
+    assert output_of(COMPILED, devices=4) == ["split"]
