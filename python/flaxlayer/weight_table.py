@@ -38,11 +38,14 @@ def tabulate(layer: keras.layers.Layer) -> str:
       layer has some (`nn.with_partitioning`);
     - its sharding: the partition spec, such as `P('batch', None)`, `-` if it is
       on one device, and `?` inside of a trace, where nobody knows;
-    - its size in bytes: that of the whole weight, however it is sharded.
+    - its size in bytes: that of the whole weight, however it is sharded;
+    - the bytes that one device has of it, in a column `per device` that is
+      there only if a weight of the layer is split over several.
 
-    Below them are the numbers of weights and of values, and the bytes, of each
-    kind and of all. The counter of the layer's random numbers, which Keras
-    has among its variables, is no weight of the model and not listed.
+    Below them are the numbers of weights and of values, the bytes, and those
+    per device, of each kind and of all. The counter of the layer's random
+    numbers, which Keras has among its variables, is no weight of the model and
+    not listed.
 
     No line is cut or broken, so the text may be wider than a terminal.
 
@@ -101,11 +104,20 @@ class _Weight:
     kind: str
     axes: str
     sharding: str
-    nbytes: int
+    part: tuple[int, ...]  # What one device has, a shape.
+    itemsize: int
 
     @property
     def size(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def nbytes(self) -> int:
+        return self.size * self.itemsize
+
+    @property
+    def nbytes_per_device(self) -> int:
+        return math.prod(self.part) * self.itemsize
 
 
 def _weights(layer: ModelLayer) -> Iterator[_Weight]:
@@ -132,7 +144,8 @@ def _weights(layer: ModelLayer) -> Iterator[_Weight]:
                 kind=_kind_of(variable, kind),
                 axes=", ".join(map(str, axis_names.get(name, ()))),
                 sharding=_sharding_of(variable.value),
-                nbytes=math.prod(variable.shape) * np.dtype(stored).itemsize,
+                part=_part_of(variable.value),
+                itemsize=np.dtype(stored).itemsize,
             )
 
 
@@ -153,6 +166,16 @@ def _sharding_of(value: Any) -> str:
     return type(sharding).__name__
 
 
+def _part_of(value: Any) -> tuple[int, ...]:
+    if isinstance(value, jax.core.Tracer):
+        return value.shape
+    return value.sharding.shard_shape(value.shape)
+
+
+def _is_any_split(rows: Sequence[_Weight]) -> bool:
+    return any(row.part != row.shape for row in rows)
+
+
 def _table_of(rows: Sequence[_Weight]) -> rich.table.Table:
     table = _table("path", "shape", "dtype", "kind")
     has_axes = any(row.axes for row in rows)
@@ -160,24 +183,36 @@ def _table_of(rows: Sequence[_Weight]) -> rich.table.Table:
         table.add_column("axes")
     table.add_column("sharding")
     table.add_column("bytes", justify="right")
+    is_any_split = _is_any_split(rows)
+    if is_any_split:
+        table.add_column("per device", justify="right")
     for row in rows:
         axes = [row.axes or "-"] if has_axes else []
         cells = [row.path, str(row.shape), row.dtype, row.kind, *axes]
-        table.add_row(*_plain([*cells, row.sharding, f"{row.nbytes:,}"]))
+        cells += [row.sharding, f"{row.nbytes:,}"]
+        if is_any_split:
+            cells.append(f"{row.nbytes_per_device:,}")
+        table.add_row(*_plain(cells))
     return table
 
 
 def _totals_of(rows: Sequence[_Weight]) -> rich.table.Table:
     table = _table("kind")
-    for header in ("weights", "values", "bytes"):
+    headers = ["weights", "values", "bytes"]
+    is_any_split = _is_any_split(rows)
+    if is_any_split:
+        headers.append("per device")
+    for header in headers:
         table.add_column(header, justify="right")
     groups = [(k, [r for r in rows if r.kind == k]) for k in _KINDS]
     for name, group in [*groups, ("all", rows)]:
-        numbers = (
+        numbers = [
             len(group),
             sum(row.size for row in group),
             sum(row.nbytes for row in group),
-        )
+        ]
+        if is_any_split:
+            numbers.append(sum(row.nbytes_per_device for row in group))
         table.add_row(name, *(f"{number:,}" for number in numbers))
     return table
 
