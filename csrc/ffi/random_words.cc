@@ -151,7 +151,7 @@ ffi::Error RandomBlock(ffi::ThreadPool pool, ffi::Buffer<ffi::U32> keys,
       words_dims.size() - (keys_dims.size() - 1) != whole.size() ||
       offsets.element_count() != whole.size() ||
       !MakeBlock(
-          Dimensions(words_dims.begin() + keys_dims.size() - 1, whole.size()),
+          Dimensions(words_dims.begin() + (keys_dims.size() - 1), whole.size()),
           Dimensions(whole.begin(), whole.size()),
           {offsets.typed_data(), whole.size()}, &block)) {
     return ffi::Error::InvalidArgument(

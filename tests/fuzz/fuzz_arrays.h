@@ -26,6 +26,8 @@ constexpr XLA_FFI_DataType kTypes[] = {
 struct Array {
   XLA_FFI_DataType dtype;
   Dims dims;
+  // What it begins with, where that is not any numbers.
+  std::vector<uint32_t> values = {};
 };
 
 inline bool operator==(const Array& a, const Array& b) {
