@@ -12,7 +12,7 @@ from flax.linen import partitioning
 
 import flaxlayer
 from flaxlayer import FlaxLayer
-from tests.python.four_devices import output_of
+from tests.python.forced_devices import output_of
 
 X = np.ones((2, 4), "float32")
 INIT = nn.initializers.lecun_normal()
@@ -228,4 +228,4 @@ print("trained")
 
 
 def test_a_layer_is_sharded_by_its_own_names_and_trains_the_same():
-    assert output_of(TRAINED) == ["trained"]
+    assert output_of(TRAINED, devices=4) == ["trained"]

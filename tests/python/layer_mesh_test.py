@@ -1,6 +1,6 @@
 """What layers say of meshes and layouts that do not fit them."""
 
-from tests.python.four_devices import output_of
+from tests.python.forced_devices import output_of
 
 CODE = """
 import re, warnings
@@ -138,4 +138,4 @@ print("said")
 
 
 def test_what_does_not_fit_is_named_and_what_came_before_is_moved():
-    assert output_of(CODE) == ["said"]
+    assert output_of(CODE, devices=4) == ["said"]

@@ -7,7 +7,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from flaxlayer import jax_compat
 from flaxlayer.weights import exact_arithmetic, shared_program
-from tests.python.four_devices import output_of
+from tests.python.forced_devices import output_of
 
 KEY = jax.random.PRNGKey(0)
 
@@ -283,4 +283,4 @@ print("same")
 
 
 def test_values_are_the_same_and_nothing_holds_a_whole_one():
-    assert output_of(RUN)[-1] == "same"
+    assert output_of(RUN, devices=4)[-1] == "same"
