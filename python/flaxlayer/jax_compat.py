@@ -416,6 +416,16 @@ def threefry_partitionable() -> bool:
     return bool(config.jax_threefry_partitionable)
 
 
+def rounds_alike_in_parts() -> bool:
+    """Whether an element is rounded alike in an array and in a part of it.
+
+    Needs versions to be as they were: up to 0.8.1 XLA has other instructions
+    for the last elements of an array on a CPU, those that do not fill a vector,
+    and `log1p`, for one, rounds otherwise with these. None of this is promised.
+    """
+    return jax.__version_info__ >= (0, 8, 2)
+
+
 def memory_limit(device: jax.Device) -> int | None:
     """The bytes that may be allocated on a device, `None` if not known.
 

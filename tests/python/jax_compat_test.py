@@ -244,6 +244,17 @@ def called(jaxpr):
     ]
 
 
+def test_an_element_is_rounded_alike_in_an_array_and_in_a_part_of_it():
+    if not jax_compat.rounds_alike_in_parts():
+        pytest.skip("known not to be so in this version")
+    x = np.random.default_rng(0).uniform(-1, 1, 4099).astype(np.float32)
+    function = jax.jit(lambda x: jax.lax.erf_inv(jnp.log1p(x * 0.5)) * 3 + x)
+    whole = np.asarray(function(x))
+    for size in range(1, 40):
+        part = function(x[:size])
+        np.testing.assert_array_equal(part, whole[:size])
+
+
 def test_calls_are_traced_as_one_equation_each():
     @functools.partial(jax.jit, inline=True)
     def inlined(x):

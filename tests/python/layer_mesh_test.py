@@ -138,4 +138,4 @@ print("said")
 
 
 def test_what_does_not_fit_is_named_and_what_came_before_is_moved():
-    assert output_of(CODE, devices=4) == ["said"]
+    assert output_of(CODE, devices=4)[-1] == "said"

@@ -183,10 +183,14 @@ class Initialization:
     ) -> None:
         """Has values computed where they will live.
 
+        Without effect where they would not have the bits that they have on one
+        device: then they are computed there, and moved.
+
         Args:
             shardings: those of the leaves that no device is to have whole.
         """
-        self._shardings = shardings
+        if jax_compat.rounds_alike_in_parts():
+            self._shardings = shardings
 
     def check_memory(self) -> None:
         """Reports weights that the memory cannot hold; computes nothing.

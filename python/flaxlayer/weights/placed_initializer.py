@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import keras
 import numpy as np
 
 from flaxlayer import keras_compat
@@ -63,13 +64,14 @@ class PlacedInitializer(CompilableInitializer):
             shape: that of the variable.
             dtype: that of the variable.
             layout: where it is to live: a `jax.sharding.NamedSharding` over the
-                axes of the mesh that is set; `None` where nobody has said.
+                mesh of the distribution; `None` where nobody has said.
         """
         if layout is None:
             return self._initialize(shape, dtype)
         # The layout is for traces; its mesh has no devices.
+        distribution: Any = keras.distribution.distribution()
         sharding = jax.sharding.NamedSharding(
-            jax.sharding.get_mesh(), layout.spec
+            distribution.device_mesh.backend_mesh, layout.spec
         )
         # An initialiser of a model is not written for explicit axes: what it
         # computes would differ in its type, and some of it would be refused.

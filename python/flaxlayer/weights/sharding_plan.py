@@ -113,14 +113,18 @@ def _is_separable(equation: Any) -> bool:
         return all(
             map(
                 _is_separable,
-                (e for j in _programs(equation.params) for e in j.eqns),
+                (e for j in programs(equation.params) for e in j.eqns),
             )
         )
     return name in _SEPARABLE.split()
 
 
-def _programs(parameters: Any) -> list[Any]:
-    """The jaxprs in the parameters of an equation."""
+def programs(parameters: Any) -> list[Any]:
+    """The jaxprs in the parameters of an equation.
+
+    Args:
+        parameters: those of the equation.
+    """
     found = []
     for value in parameters.values():
         for each in value if isinstance(value, tuple | list) else [value]:

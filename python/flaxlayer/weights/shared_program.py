@@ -67,26 +67,27 @@ class SharedProgram:
         """Compiles what takes long side by side, while the program runs.
 
         A program for several devices takes XLA longer to compile than one for
-        one device, and samplers make up most of an initialisation.
+        one device, and samplers make up most of an initialisation. Besides,
+        JAX asks how native calls are split when it compiles them, and where
+        constants are computed at once (`jax.ensure_compile_time_eval`) older
+        versions would take the index of a device for one.
         """
-        lowered = {}
-        # Where several processes compile, they may have to do so in one order.
-        if jax.process_count() == 1:
-            for equation in self._jaxpr.jaxpr.eqns:
-                shardings = self._shardings_of(equation)
-                if any(shardings) and _takes_long(equation):
-                    program = _compiled(equation, shardings)
-                    lowered[program] = equation, shardings
-        if len(lowered) < 2:
+        programs = {}
+        for equation in self._jaxpr.jaxpr.eqns:
+            shardings = self._shardings_of(equation)
+            if any(shardings) and _takes_long(equation):
+                program = _compiled(equation, shardings)
+                programs[program] = _specs(equation, shardings)
+        if not programs:
             yield
             return
-        with ThreadPoolExecutor(min(len(lowered), os.cpu_count() or 1)) as pool:
-            for program, (equation, shardings) in lowered.items():
-                # In this thread, which may have settings of its own.
-                specs = _specs(equation, shardings)
-                self._ahead[program] = pool.submit(
-                    program.lower(*specs).compile
-                )
+        # Where several processes compile, they may have to do so in one order.
+        alone = jax.process_count() == 1
+        with ThreadPoolExecutor((alone and os.cpu_count()) or 1) as pool:
+            for program, specs in programs.items():
+                # Lowered in this thread, which may have settings of its own.
+                lowered = program.lower(*specs)
+                self._ahead[program] = pool.submit(lowered.compile)
             yield
 
     def evaluate(self, equation: Any, operands: Sequence[Any]) -> Sequence[Any]:
@@ -197,11 +198,10 @@ def _specs(equation: Any, shardings: Any) -> list[Any]:
 
 def _takes_long(equation: Any) -> bool:
     """Whether an equation is a program of several operations."""
-    name = equation.primitive.name
+    name, parameters = equation.primitive.name, equation.params
     return (
-        name in ("jit", "pjit")
-        and jax_compat.called_operation(name, equation.params) is None
-    )
+        name == "random_bits" or bool(sharding_plan.programs(parameters))
+    ) and jax_compat.called_operation(name, parameters) is None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -61,7 +61,14 @@ def test_a_layout_says_where_and_the_value_is_computed_on_no_mesh():
         meshes.append(jax.sharding.get_abstract_mesh())
         return counting(shape, dtype)
 
-    with jax.set_mesh(mesh()):
+    distribution = keras.distribution.ModelParallel(
+        layout_map=keras.distribution.LayoutMap(
+            keras.distribution.DeviceMesh(
+                (1,), ("model",), keras.distribution.list_devices()[:1]
+            )
+        )
+    )
+    with distribution.scope(), jax.set_mesh(mesh()):
 
         @jax.sharding.explicit_axes
         def placed():

@@ -282,5 +282,9 @@ print("same")
 """
 
 
+@pytest.mark.skipif(
+    not jax_compat.rounds_alike_in_parts(),
+    reason="values of layers are not computed in parts by this JAX",
+)
 def test_values_are_the_same_and_nothing_holds_a_whole_one():
     assert output_of(RUN, devices=4)[-1] == "same"
