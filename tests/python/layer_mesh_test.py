@@ -95,6 +95,23 @@ layer(X)
 keras.distribution.set_distribution(None)
 layer(X)
 
+# Inputs that are on other devices, or on another mesh of the same.
+under((None, "model"))
+layer = dense()
+layer(X)
+said = message(lambda: layer(jax.device_put(X, jax.devices()[3])))
+assert (
+    "FlaxLayer 'net' has its weights on the mesh {'batch': 2, 'model': 2} of "
+    "the devices [0, 1, 2, 3]; an input of shape (8, 6) is on the devices [3]. "
+    "Pass it as a NumPy array, or "
+) in said, said
+mesh = jax.sharding.Mesh(np.array(jax.devices()[::-1]), ("rows",))
+rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+said = message(lambda: layer(jax.device_put(X, rows)))
+assert "is on the mesh {'rows': 4} of the devices [3, 2, 1, 0]." in said, said
+assert "JAX says: Received incompatible devices" in said, said
+keras.distribution.set_distribution(None)
+
 # A layer that was made before the distribution was set, with its seed and its
 # weights, is built and trained under it.
 class Net(nn.Module):

@@ -119,6 +119,48 @@ class LayerMesh:
         )
 
 
+def explain(
+    error: Exception, inputs: Any, variables: Sequence[Any], layer: str
+) -> None:
+    """Raises a clearer error of a call whose inputs are on other devices.
+
+    Args:
+        error: what JAX raised.
+        inputs: those of the call.
+        variables: those of the layer.
+        layer: how error messages call the layer.
+    """
+    speaks_of_them = re.search(r"\b(devices|[Mm]esh)\b", str(error))
+    if not speaks_of_them or not variables:
+        return
+    own = variables[0].value.sharding
+    for array in jax.tree_util.tree_leaves(inputs):
+        if isinstance(array, jax.Array) and not _go_together(
+            array.sharding, own
+        ):
+            raise ValueError(
+                f"{layer} has its weights on {_devices_of(own)}; an input of "
+                f"shape {array.shape} is on {_devices_of(array.sharding)}. "
+                "Pass it as a NumPy array, or put it on the same devices and "
+                f"mesh with `jax.device_put`. JAX says: {error}"
+            ) from error
+
+
+def _go_together(sharding: Any, other: Any) -> bool:
+    meshes = [getattr(each, "mesh", None) for each in (sharding, other)]
+    return sharding.device_set == other.device_set and (
+        None in meshes or meshes[0] == meshes[1]
+    )
+
+
+def _devices_of(sharding: Any) -> str:
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        axes = ", ".join(f"{k!r}: {v}" for k, v in sharding.mesh.shape.items())
+        devices = [device.id for device in sharding.mesh.devices.flat]
+        return f"the mesh {{{axes}}} of the devices {devices}"
+    return f"the devices {sorted(device.id for device in sharding.device_set)}"
+
+
 def _check_layout(leaf: Leaf, layout: Any) -> None:
     sizes = dict(
         zip(

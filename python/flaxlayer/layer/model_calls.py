@@ -12,6 +12,7 @@ import numpy as np
 from flaxlayer import jax_compat
 from flaxlayer.calls import input_specs, model_errors
 from flaxlayer.calls.model_result import Intermediates
+from flaxlayer.layer import layer_mesh
 from flaxlayer.layer.collection_metrics import CollectionMetrics
 from flaxlayer.layer.layer_inputs import LayerInputs
 from flaxlayer.layer.layer_keys import LayerKeys
@@ -164,6 +165,10 @@ class ModelCalls:
                 lambda keys: apply(mode._replace(keys=keys), *arrays), mode.keys
             )
         except Exception as error:
+            if not traced:
+                layer_mesh.explain(
+                    error, inputs, self._weights.variables, self._layer
+                )
             self._explain(error, inputs)
             raise
 
