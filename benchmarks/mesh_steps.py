@@ -55,6 +55,22 @@ def distribute(shape: Sequence[int]) -> None:
     )
 
 
+def build(workload: models.Workload, shape: Sequence[int] | None) -> None:
+    """Makes the weights of a module, and waits for them.
+
+    Args:
+        workload: whose module.
+        shape: that of the mesh whose devices they are made on; `None` for one
+            device.
+    """
+    keras.distribution.set_distribution(None)
+    if shape is not None:
+        distribute(shape)
+    layer = flaxlayer.FlaxLayer(workload.module, seed=_SEED, name="model")
+    layer.build((None, *workload.shape))
+    jax.block_until_ready([variable.value for variable in layer.weights])
+
+
 def distributed(arrays: Sequence[np.ndarray]) -> tuple[jax.Array, ...]:
     """A batch over the mesh, as Keras hands it to its training step."""
     layout_of = keras.distribution.distribution().get_data_layout

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from benchmarks import (
@@ -24,7 +25,7 @@ from benchmarks import (
 from benchmarks.loops import HAND, OURS, REFERENCE
 from benchmarks.report import Floor, Section
 
-STEP, LOSSES = "step", "losses"
+STEP, LOSSES, BUILD = "step", "losses", "build"
 NUMBER, SIZE, ESTIMATE = "collectives", "bytes", "estimate"
 IN_KERAS = "Keras's step"
 
@@ -33,6 +34,10 @@ _MODELS = (models.TRANSFORMER, "transformer-128")
 _MESHES = ((8, 1), (2, 4), (4, 2))
 _KERNELS = {OURS: "auto", REFERENCE: "reference"}
 _COMPUTING = "computing"
+_ONE = "one device"
+_WIDE = "transformer-1024"
+_BUILT_ON = (2, 4)
+_FIRST, _AGAIN = "first", "again"
 _KINDS = "kinds"
 
 
@@ -56,6 +61,9 @@ FLOORS = tuple(
         (SIZE, OURS, HAND, "<=", 1.0),
     )
     for model, mesh in itertools.product(_MODELS, _MESHES)
+) + tuple(
+    Floor(BUILD, f"{model}, {which}", _ONE, OURS, ">=", 1.0)
+    for model, which in itertools.product((*_MODELS, _WIDE), (_FIRST, _AGAIN))
 )
 
 Progress = Callable[[str], None]
@@ -71,6 +79,7 @@ class Settings:
         rounds: how often steps are timed.
         burst: for how many seconds, at least, each time.
         loss_steps: how many losses are compared.
+        build_rounds: how often weights are made.
         blocks: makes the models so many blocks long.
     """
 
@@ -79,6 +88,7 @@ class Settings:
     rounds: int = 20
     burst: float = 0.1
     loss_steps: int = 10
+    build_rounds: int = 7
     blocks: int | None = None
 
 
@@ -88,6 +98,7 @@ SMOKE = Settings(
     rounds=2,
     burst=0,
     loss_steps=3,
+    build_rounds=1,
     blocks=1,
 )
 
@@ -122,6 +133,15 @@ def run(
             values[LOSSES],
             unit="",
             note=f"{REFERENCE}: in Keras. {of_loops}.",
+        ),
+        BUILD: Section(
+            f"Making weights, on one device and in parts on {_DEVICES}",
+            values[BUILD],
+            [(_ONE, OURS)],
+            note=f"{OURS}: over a mesh "
+            f"{'x'.join(map(str, _BUILT_ON))}, as above. {_WIDE}: "
+            f"{models.WIDE.description}. {_FIRST}: nothing is compiled yet; "
+            f"{_AGAIN}: a second layer of the same shapes.",
         ),
         NUMBER: Section(
             "Collectives in the program of a step",
@@ -182,6 +202,16 @@ def measured(
         for section, values in of_case.items():
             found.setdefault(section, {})[case] = values
         kinds |= {one.kind for all_ in programs.values() for one in all_}
+    found[BUILD] = {}
+    for model in (*settings.models, _WIDE):
+        progress(f"{BUILD}: {model}")
+        workload = (
+            models.WIDE
+            if model == _WIDE
+            else models.sized(model, settings.blocks)
+        )
+        for which, times in _builds(workload, settings.build_rounds).items():
+            found[BUILD][f"{model}, {which}"] = times
     return found | {_KINDS: sorted(kinds)}
 
 
@@ -234,6 +264,24 @@ def _steps(
         },
         {name: collectives.found_in(text) for name, text in texts.items()},
         by_hand[HAND].flops,
+    )
+
+
+def _builds(workload: models.Workload, rounds: int) -> Any:
+    """Seconds to make weights, by whether they are the first ones."""
+
+    def both(shape: Sequence[int] | None) -> dict[str, float]:
+        jax.clear_caches()
+        make = functools.partial(mesh_steps.build, workload, shape)
+        return {which: interleave.clock(make) for which in (_FIRST, _AGAIN)}
+
+    return interleave.measure(
+        {
+            _ONE: functools.partial(both, None),
+            OURS: functools.partial(both, _BUILT_ON),
+        },
+        rounds=rounds,
+        warmup=1,
     )
 
 

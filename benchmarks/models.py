@@ -150,6 +150,13 @@ WORKLOADS = {
     ),
 }
 
+# Of which only the weights are made.
+WIDE = Workload(
+    "2 transformer blocks, d=1024, 25 million weights",
+    Transformer(blocks=2, features=1024),
+    (16, 16),
+)
+
 # Cheap for each block, so that there can be many.
 GROWING = Workload(
     "transformer blocks with dropout, d=32, length 16, batch 8",

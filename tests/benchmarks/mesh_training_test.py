@@ -20,6 +20,16 @@ def test_a_run_has_a_measure_for_every_floor_of_its_case(sections):
         assert {floor.above, floor.below} - {None} <= values.keys()
 
 
+def test_weights_are_made_in_both_ways(sections):
+    floors = [f for f in mesh_training.FLOORS if f.section == "build"]
+    built = sections[mesh_training.BUILD].values
+    assert built.keys() == {
+        f.measure for f in floors if "transformer-128" not in f.measure
+    }
+    for floor in floors[:2]:
+        assert {floor.above, floor.below} == built[floor.measure].keys()
+
+
 def test_all_have_the_losses_of_the_layer(sections):
     (by,) = sections[mesh_training.LOSSES].values.values()
     assert by == {REFERENCE: [0], HAND: [0]}
