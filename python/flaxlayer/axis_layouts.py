@@ -4,8 +4,8 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import flax.linen as nn
 import keras
+from flax import linen as nn
 
 from flaxlayer import keras_compat, short_repr
 from flaxlayer.layer.model_layer import ModelLayer

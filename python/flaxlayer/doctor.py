@@ -92,6 +92,7 @@ def run() -> int:
     _add_packages(report)
     jax = _add_jax(report)
     _add_kernels(report, jax)
+    _add_mesh(report, jax)
     _add_backend(report)
     if failure is not None and not report.fixes:
         # Nothing that is known here, so all there is to say about it.
@@ -293,6 +294,29 @@ def _add_kernels(report: _Report, jax: ModuleType | None) -> None:
             "takes a C++17 compiler.",
         )
         report.fix(_rebuild(), needed=False)
+
+
+def _add_mesh(report: _Report, jax: Any) -> None:
+    """What holds where weights and batches are split over devices."""
+    if jax is None:
+        return
+    report.section("Over a mesh of devices")
+    report.fact("processes", jax.process_count())
+    report.fact(
+        "kernels",
+        "those above: each device computes its own part; the reference where "
+        "`jax.shard_map` is over some axes only",
+    )
+    jax_compat = importlib.import_module("flaxlayer.jax_compat")
+    report.fact(
+        "weights in parts",
+        "each device computes its own part"
+        if jax_compat.rounds_alike_in_parts()
+        else "computed whole on one device and then moved: this JAX rounds "
+        "numbers by their place",
+    )
+    if not jax_compat.rounds_alike_in_parts():
+        report.fix(_install("jax>=0.8.2"), needed=False)
 
 
 def _rebuild() -> str:

@@ -13,7 +13,7 @@ import jax
 import pytest
 
 import flaxlayer
-from flaxlayer import backend, doctor
+from flaxlayer import backend, doctor, jax_compat
 from flaxlayer.ops import native
 
 REINSTALL = "python -m pip install --force-reinstall --no-deps --no-cache-dir"
@@ -235,6 +235,20 @@ def test_devices_are_counted(installed, report, monkeypatch):
     monkeypatch.setattr(jax, "devices", lambda *_: list(map(device, kinds)))
     _, text = report()
     assert section(text, "JAX")["devices"] == "2 x H200 (gpu)"
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_what_holds_on_a_mesh(installed, report, monkeypatch, alike):
+    installed()
+    monkeypatch.setattr(jax_compat, "rounds_alike_in_parts", lambda: alike)
+    status, text = report()
+    assert status == 0
+    mesh = section(text, "Over a mesh of devices")
+    assert mesh["processes"] == "1"
+    assert mesh["kernels"].startswith("those above: each device")
+    begins = "each device computes" if alike else "computed whole on one"
+    assert mesh["weights in parts"].startswith(begins)
+    assert ("python -m pip install 'jax>=0.8.2'" in fixes(text)) != alike
 
 
 def test_without_native_kernels_it_can_be_used(
