@@ -66,10 +66,12 @@ def warnings_of(key):
 
 (said,) = warnings_of("net/params/kernell")
 assert said == (
-    "FlaxLayer 'net': the LayoutMap has keys that name none of its weights: "
-    "'net/params/kernell'. They change nothing. A weight of it is "
-    "'net/params/bias'; `flaxlayer.tabulate` lists all."
+    "FlaxLayer 'net': the LayoutMap has keys that match none of its weights: "
+    "'net/params/kernell'. They change nothing. A key has to match a whole "
+    "path, such as 'net/params/bias'; `flaxlayer.tabulate` lists all."
 ), said
+(said,) = warnings_of("params/kernel")
+assert "match none of its weights: 'params/kernel'." in said, said
 for key in ("net/params/kernel", ".*/kernel", "net/output", "other/kernel"):
     assert warnings_of(key) == [], key
 

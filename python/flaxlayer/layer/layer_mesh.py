@@ -46,7 +46,8 @@ class LayerMesh:
     ) -> dict[Path, jax.sharding.NamedSharding]:
         """Where the distribution has weights.
 
-        Warns of a layout whose key names the layer and none of its weights.
+        Warns of a layout whose key names the layer, or matches a part of a
+        path, and that no weight has.
 
         Args:
             leaves: the weights that are to be made here.
@@ -84,15 +85,15 @@ class LayerMesh:
         unmatched = [
             key
             for key in keras_compat.layouts_of(distribution) or ()
-            if re.search(rf"(^|/){re.escape(name)}/(?!output$)", key)
+            if _is_meant_for(key, name, paths)
             and not any(re.fullmatch(key, path) for path in paths)
         ]
         if unmatched and paths:
             warnings.warn(
-                f"{self._layer}: the LayoutMap has keys that name none of its "
+                f"{self._layer}: the LayoutMap has keys that match none of its "
                 f"weights: {', '.join(map(repr, unmatched))}. They change "
-                f"nothing. A weight of it is {paths[0]!r}; "
-                "`flaxlayer.tabulate` lists all.",
+                "nothing. A key has to match a whole path, such as "
+                f"{paths[0]!r}; `flaxlayer.tabulate` lists all.",
                 stacklevel=2,
             )
         return shardings
@@ -117,6 +118,12 @@ class LayerMesh:
             "or save the weights, and load them into a layer that is built "
             "under this distribution."
         )
+
+
+def _is_meant_for(key: str, name: str, paths: Sequence[str]) -> bool:
+    """Whether a key of a layout map has to do with a layer of that name."""
+    names_it = re.search(rf"(^|/){re.escape(name)}/(?!output$)", key)
+    return bool(names_it) or any(re.search(key, path) for path in paths)
 
 
 def explain(
