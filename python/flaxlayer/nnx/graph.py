@@ -12,6 +12,7 @@ from flaxlayer import jax_compat
 from flaxlayer.calls.called import Called
 from flaxlayer.nnx import variables
 from flaxlayer.nnx.variables import Kinds
+from flaxlayer.ops import threefry
 from flaxlayer.paths import Path, StructureMismatch, joined
 from flaxlayer.weights.partition import Kind
 
@@ -31,7 +32,8 @@ class Entry:
         nnx_path: where it is in the module.
         kind: what kind of weight it is.
         key_impl: the implementation of the typed keys it holds, which are
-            stored as their data; `None` for other values.
+            stored as their data; `None` for other values. Native keys count
+            as those of JAX that they stand for.
         axes: the names of its axes, from its metadata; empty without any.
     """
 
@@ -84,7 +86,7 @@ class Graph:
                 place,
                 nnx_path,
                 kinds.of(strings, nnx_path, variable),
-                jax_compat.key_impl(value),
+                threefry.stock_impl(jax_compat.key_impl(value)),
                 _axes_of(variable),
             )
             self._values[nnx_path] = value

@@ -77,7 +77,14 @@ def test_a_class_is_made_when_the_layer_is_built(make, kernels, native_kernels):
     layer = FlaxLayer(make, seed=7, kernels=kernels)
     assert not layer.weights
     layer.build((None, 8, 8, 1))
-    assert_same(data(layer.merged()), data(Network(rngs=nnx.Rngs(7))))
+    stock = Network(rngs=nnx.Rngs(7))
+    assert_same(data(layer.merged()), data(stock))
+    keys, expected = (
+        [x.dtype for x in jax.tree.leaves(nnx.state(m, nnx.RngKey))]
+        for m in (layer.merged(), stock)
+    )
+    assert keys
+    assert keys == expected
 
 
 def test_a_module_without_randomness_needs_no_rngs():
