@@ -4,9 +4,11 @@ Every function here says what it needs of Keras, and has a test that fails
 plainly when that goes away.
 """
 
+import contextlib
 import inspect
 import re
 import types
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -162,6 +164,42 @@ def has_value(variable: keras.Variable) -> bool:
     """
     scope: Any = stateless_scope.get_stateless_scope()
     return scope is None or scope.get_current_value(variable) is not None
+
+
+@contextlib.contextmanager
+def holding(
+    variables: Sequence[keras.Variable], values: Sequence[Any]
+) -> Iterator[None]:
+    """Has variables hold other values for a while, wherever these are.
+
+    Assigning them would put them where the variables live, and in a
+    `keras.StatelessScope`, whose mapping could have them, Keras cannot save: it
+    makes an optimizer then, to look at.
+
+    Needs `_value` of a variable to be what reading it gives, as Keras's trainer
+    does, and not the property that it is in Keras's NNX mode, whose setter
+    puts it where the variable lives.
+
+    Args:
+        variables: which; nothing else may read or set them meanwhile.
+        values: for each the array that is read.
+
+    Raises:
+        NotImplementedError: Keras is in its NNX mode.
+    """
+    if keras.config.is_nnx_enabled():
+        raise NotImplementedError(
+            "in the NNX mode of Keras, variables hold nothing that is not "
+            "where they live; run without KERAS_NNX_ENABLED"
+        )
+    held: list[Any] = [variable._value for variable in variables]
+    try:
+        for variable, value in zip(variables, values, strict=True):
+            variable._value = value
+        yield
+    finally:
+        for variable, value in zip(variables, held, strict=True):
+            variable._value = value
 
 
 def set_call_signature(

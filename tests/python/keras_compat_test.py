@@ -91,6 +91,18 @@ def test_variables_of_shape_inference_get_their_values_after_it():
     assert asked == [True, False]
 
 
+def test_variables_hold_other_values_for_a_while():
+    layer = keras.layers.Dense(3)
+    layer.build((None, 2))
+    before = [np.array(v.value, copy=True) for v in layer.variables]
+    values = [np.full(v.shape, 5.0, v.dtype) for v in layer.variables]
+    with keras_compat.holding(layer.variables, values):
+        for variable, value in zip(layer.variables, values, strict=True):
+            assert variable.value is value
+    for variable, value in zip(layer.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
 def test_flattened_layers_are_those_in_wrappers_and_models():
     dense = keras.layers.Dense(2)
     wrapper = keras.layers.TimeDistributed(dense)

@@ -10,12 +10,20 @@ import tempfile
 import time
 
 # What comes before the code. Gloo, which the processes talk through, prints to
-# the standard output as it likes, in the middle of a line too.
+# the standard output as it likes, in the middle of a line too. And a process
+# that has failed would wait for the others, which wait for it, before it ends.
 _START = """
 import os, sys
 
 sys.stdout = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
+
+def fail(*error):
+    sys.__excepthook__(*error)
+    sys.stdout.flush()
+    os._exit(1)
+
+sys.excepthook = fail
 
 import jax
 
@@ -110,6 +118,7 @@ def run(
                             stderr=errors,
                         )
                     )
+            now = 0.0
             while len(seconds) < processes:
                 now = time.monotonic() - began
                 for i, process in enumerate(running):
@@ -128,7 +137,7 @@ def run(
                 process.returncode,
                 path.with_suffix(".out").read_text(),
                 path.with_suffix(".err").read_text(),
-                seconds.get(i, timeout),
+                seconds.get(i, now),
             )
             for i, (process, path) in enumerate(
                 zip(running, paths, strict=True)

@@ -1,7 +1,7 @@
 """load_variables: weights from a file or directory of the Flax world."""
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import keras
 import numpy as np
@@ -9,6 +9,7 @@ import numpy as np
 from flaxlayer.checkpoints import (
     formats,
     msgpack_files,
+    processes,
     progress,
     renaming,
     safetensors_files,
@@ -72,15 +73,19 @@ def load_variables(
         for alias in layer._model.file_paths(path)
     }
     source = formats.absolute(path, layer._described)
-    if not os.path.exists(source):
-        raise FileNotFoundError(
-            f"{layer._described}: there is nothing at {source!r}."
-        )
     try:
-        if formats.of_path(source) == "orbax":
-            _load_directory(variables, source, rename, aliases)
-        else:
-            _load_file(variables, source, rename, aliases)
+        shared = processes.together(v.value for v in variables.values())
+        with processes.agreeing(shared):
+            if not os.path.exists(source):
+                raise FileNotFoundError(
+                    f"{layer._described}: there is nothing at {source!r}."
+                )
+            load = (
+                _directory(variables, source, rename, aliases)
+                if formats.of_path(source) == "orbax"
+                else _file(variables, source, rename, aliases)
+            )
+        load()
     except ValueError as error:
         raise ValueError(
             f"{layer._described}: the weights in {source!r} cannot be loaded; "
@@ -90,12 +95,13 @@ def load_variables(
         ) from error
 
 
-def _load_file(
+def _file(
     variables: Mapping[Path, keras.Variable],
     source: str,
     rename: Mapping[str, str] | None,
     aliases: Mapping[Path, Path],
-) -> None:
+) -> Callable[[], None]:
+    """Reads a file; returns what assigns what is in it."""
     if not os.path.isfile(source):
         # A pipe would be waited for.
         received = "a directory" if os.path.isdir(source) else "a special file"
@@ -116,18 +122,20 @@ def _load_file(
     del data
     names = _names([name for name, _ in stored], rename, aliases)
     leaves = [assignment.leaf_of(names[name], x) for name, x in stored]
-    assignment.assign(variables, leaves)
+    assignment.check(variables, leaves)
+    return lambda: assignment.assign(variables, leaves)
 
 
-def _load_directory(
+def _directory(
     variables: Mapping[Path, keras.Variable],
     source: str,
     rename: Mapping[str, str] | None,
     aliases: Mapping[Path, Path],
-) -> None:
+) -> Callable[[], None]:
+    """Reads what a directory says of itself; returns what loads it."""
     directory = OrbaxDirectory(source)
     names = _names(directory.specs, rename, aliases)
-    directory.load_into(variables, names)
+    return lambda: directory.load_into(variables, names)
 
 
 def _names(

@@ -4,12 +4,15 @@ Keras writes over the file that is there. If the disk is full, or the program is
 killed, the old one is lost, and the new one is not there yet.
 """
 
+import contextlib
 import os
+from collections.abc import Iterator
 from typing import Any
 
 import keras
 
-from flaxlayer.checkpoints import whole_files
+from flaxlayer import keras_compat
+from flaxlayer.checkpoints import processes, whole_files
 
 _ENDINGS = (".weights.h5", ".keras")
 
@@ -25,6 +28,11 @@ def save_model(
     As `model.save` and `model.save_weights`, which write over an old file: if
     they are interrupted, or the disk is full, it is lost. Here the new file is
     written beside the old one and takes its name when it is on the disk.
+
+    In a program of several processes, all of them save a model that is spread
+    over them, with the same arguments; Keras itself saves none whose weights
+    are sharded. One process writes the file, and gets the weights from the
+    others one after the other. What one process raises all do.
 
     Args:
         model: the model; one that is built.
@@ -54,12 +62,48 @@ def save_model(
             f"`filepath` must end in {' or '.join(map(repr, _ENDINGS))}. "
             f"Received: {target!r}."
         )
+    optimizer = getattr(model, "optimizer", None)
+    variables = [*model.variables, *getattr(optimizer, "variables", ())]
+    shared = processes.together(v.value for v in variables)
+    with processes.agreeing(shared):
+        if processes.writes(shared):
+            _check_target(target, overwrite=overwrite)
+    if not shared:
+        _write(model, target, ending)
+        return
+    values = processes.gathered(
+        {(str(i),): v.value for i, v in enumerate(variables)}, shared
+    )
+    with processes.agreeing(shared):
+        if processes.writes(shared):
+            with (
+                _no_distribution(),
+                keras_compat.holding(variables, list(values.values())),
+            ):
+                _write(model, target, ending)
+
+
+@contextlib.contextmanager
+def _no_distribution() -> Iterator[None]:
+    """Has variables that Keras makes, to look at, be in this process alone."""
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)
+
+
+def _check_target(target: str, *, overwrite: bool) -> None:
     if os.path.lexists(target) and not overwrite:
         raise FileExistsError(
             f"{target!r} is there already. Pass `overwrite=True` to replace it."
         )
     if not os.path.isdir(os.path.dirname(target)):
         raise FileNotFoundError(f"There is no folder for {target!r}.")
+
+
+def _write(model: keras.Model, target: str, ending: str) -> None:
     # Keras asks for the ending.
     temporary = whole_files.beside(target) + ending
     try:

@@ -21,7 +21,7 @@ import keras
 import numpy as np
 
 from flaxlayer import jax_compat
-from flaxlayer.checkpoints import checksums, nested, whole_files
+from flaxlayer.checkpoints import checksums, nested, processes, whole_files
 from flaxlayer.paths import Path, joined, path_of
 from flaxlayer.weights import assignment
 from flaxlayer.weights.variable_tree import Leaf
@@ -98,21 +98,22 @@ class OrbaxDirectory:
             _target(spec, x.sharding)
             for spec, x in zip(self.specs.values(), current, strict=True)
         )
-        try:
-            with _one_error(), _checkpointer() as checkpointer:
-                restored = checkpointer.restore(self._item, target)
-        except Exception as error:
-            raise _unreadable(error) from error
-        # Of a typed key Orbax restores a typed key, whatever it is asked for.
-        values = [
-            value
-            if jax_compat.key_impl(value) is None
-            else jax.random.key_data(value)
-            for value in self._treedef.flatten_up_to(restored)
-        ]
-        checksums.check(
-            self._checksums, dict(zip(self.specs, values, strict=True))
-        )
+        with processes.agreeing(processes.together(current)):
+            try:
+                with _one_error():
+                    restored = _restored(self._item, target)
+            except Exception as error:
+                raise _unreadable(error) from error
+            # Of a typed key Orbax restores one, whatever it is asked for.
+            values = [
+                value
+                if jax_compat.key_impl(value) is None
+                else jax.random.key_data(value)
+                for value in self._treedef.flatten_up_to(restored)
+            ]
+            checksums.check(
+                self._checksums, dict(zip(self.specs, values, strict=True))
+            )
         leaves = [
             # Orbax commits to devices, and weights that were on none in
             # particular shall stay so.
@@ -134,7 +135,11 @@ def _target(spec: jax.ShapeDtypeStruct, sharding: Any) -> Any:
 
 
 def start_saving(
-    path: str, arrays: Mapping[Path, jax.Array], *, overwrite: bool
+    path: str,
+    arrays: Mapping[Path, jax.Array],
+    *,
+    overwrite: bool,
+    shared: bool,
 ) -> Callable[[], None]:
     """Copies the arrays off their devices and begins to write them.
 
@@ -142,6 +147,7 @@ def start_saving(
         path: the absolute path of the directory.
         arrays: what it will hold.
         overwrite: whether it may replace a directory of Orbax.
+        shared: whether several processes write it together.
 
     Returns:
         A function that returns when everything is written. An old directory
@@ -149,8 +155,7 @@ def start_saving(
 
     Raises:
         ValueError: two paths cannot be in one nested dict; an array has no
-            elements, or there is none; or a directory is to be replaced by
-            several processes at once.
+            elements, or there is none.
         FileExistsError: what is to be replaced is no directory of Orbax.
     """
     # Orbax would find out when it has begun to write.
@@ -161,22 +166,24 @@ def start_saving(
         raise ValueError(
             f"Orbax writes no arrays without elements, as those at {empty}"
         )
-    if overwrite and os.path.lexists(path):
-        _check_replaceable(path)
-    args = save_args(arrays)  # Reads all numbers.
-    # Several processes write one directory, which has to have one name.
-    alone = jax.process_count() == 1
-    target = whole_files.beside(path) if alone else path
+    writes = processes.writes(shared)
+    with processes.agreeing(shared):
+        if writes and overwrite and os.path.lexists(path):
+            _check_replaceable(path)
+        args = save_args(arrays)  # Reads all numbers.
+    target = whole_files.beside(path)
+    if shared:  # One directory, which has to have one name.
+        target = processes.from_writer(target)
     checkpointer = _writer()
 
     def finish() -> None:
-        with _whole_or_gone(target, path, checkpointer):
+        with _whole_or_gone(target, path, checkpointer, clears=writes):
             checkpointer.wait_until_finished()
-            if alone:
+            if writes:
                 _put_in_place(target, path)
         checkpointer.close()
 
-    with _whole_or_gone(target, path, checkpointer):
+    with _whole_or_gone(target, path, checkpointer, clears=writes):
         checkpointer.save(target, args=args)
     return finish
 
@@ -196,13 +203,16 @@ def save_args(arrays: Mapping[Path, jax.Array]) -> Any:
 
 
 @contextlib.contextmanager
-def _whole_or_gone(target: str, path: str, checkpointer: Any) -> Iterator[None]:
+def _whole_or_gone(
+    target: str, path: str, checkpointer: Any, *, clears: bool
+) -> Iterator[None]:
     """Leaves nothing of a directory whose writing fails.
 
     Args:
         target: the directory that is written.
         path: what it is to become.
         checkpointer: what writes it; closed if that fails.
+        clears: whether this process removes what is left, or another does.
 
     Raises:
         OSError: it cannot be written, which Orbax says in exceptions of many
@@ -214,7 +224,7 @@ def _whole_or_gone(target: str, path: str, checkpointer: Any) -> Iterator[None]:
         with contextlib.suppress(Exception):  # It may fail once more.
             checkpointer.close()
         folder, name = os.path.split(target)
-        for entry in os.listdir(folder):
+        for entry in os.listdir(folder) if clears else ():
             # Orbax writes below another name, and renames last.
             if entry == name or entry.startswith(f"{name}.orbax-checkpoint"):
                 whole_files.remove(os.path.join(folder, entry))
@@ -230,11 +240,6 @@ def _check_replaceable(path: str) -> None:
         raise FileExistsError(
             f"{path!r} is there and is not replaced: {error}."
         ) from error
-    if jax.process_count() > 1:
-        raise ValueError(
-            f"{path!r} cannot be replaced by {jax.process_count()} processes "
-            "at once: save to a new directory and remove the old one."
-        )
 
 
 def _put_in_place(new: str, path: str) -> None:
@@ -341,11 +346,19 @@ def _described(item: str) -> Any:
     return handler.metadata(pathlib.Path(item))
 
 
-def _checkpointer() -> Any:
+def _restored(item: str, target: Any) -> Any:
+    """Reads the pytree of a directory.
+
+    By the handler, for a checkpointer waits for all processes in the end: for
+    one that has failed they would wait for good.
+    """
     # Takes a second to import, and most programs do without.
     import orbax.checkpoint
 
-    return orbax.checkpoint.StandardCheckpointer()
+    handler: Any = orbax.checkpoint.StandardCheckpointHandler()
+    return handler.restore(
+        pathlib.Path(item), args=orbax.checkpoint.args.StandardRestore(target)
+    )
 
 
 def _writer() -> Any:

@@ -5,19 +5,19 @@ from collections.abc import Callable
 
 import jax
 import keras
-import numpy as np
 
 from flaxlayer.checkpoints import (
     formats,
     msgpack_files,
     orbax_directory,
+    processes,
     progress,
     safetensors_files,
     whole_files,
 )
 from flaxlayer.checkpoints.pending_save import PendingSave
 from flaxlayer.layer.model_layer import ModelLayer
-from flaxlayer.paths import Path, joined
+from flaxlayer.paths import Path
 
 
 def save_variables(
@@ -52,6 +52,10 @@ def save_variables(
     one is whole until then. Saving 256 MiB or more to a file shows a progress
     bar, where `keras.config.is_interactive_logging_enabled()`.
 
+    In a program of several processes, all of them save weights that are spread
+    over them, with the same arguments. One process writes a file, and gets the
+    weights from the others one after the other. What one process raises all do.
+
     Args:
         layer: a built `FlaxLayer` or `JaxLayer`.
         path: where to write, on a local file system; the folder must be there.
@@ -83,25 +87,32 @@ def save_variables(
         layer._model.file_paths(path)[form]: variable.value
         for path, variable in variables.items()
     }
-    if os.path.lexists(target) and not overwrite:
-        raise FileExistsError(
-            f"{layer._described}: {target!r} is there already. Pass "
-            "`overwrite=True` to replace it."
-        )
-    if not os.path.isdir(os.path.dirname(target)):
-        raise FileNotFoundError(
-            f"{layer._described}: there is no folder for {target!r}."
-        )
     try:
-        finish = _start(target, values, overwrite=overwrite, quiet=not block)
+        shared = processes.together(values.values())
+        with processes.agreeing(shared):
+            if processes.writes(shared):
+                _check_target(target, layer._described, overwrite=overwrite)
+        finish = _start(
+            target, values, overwrite=overwrite, quiet=not block, shared=shared
+        )
     except ValueError as error:
         raise ValueError(
             f"{layer._described} cannot be saved to {target!r}: {error}."
         ) from error
-    pending = PendingSave(finish, target)
+    pending = PendingSave(finish, target, shared=shared)
     if block:
         pending.wait()
     return pending
+
+
+def _check_target(target: str, layer: str, *, overwrite: bool) -> None:
+    if os.path.lexists(target) and not overwrite:
+        raise FileExistsError(
+            f"{layer}: {target!r} is there already. Pass `overwrite=True` to "
+            "replace it."
+        )
+    if not os.path.isdir(os.path.dirname(target)):
+        raise FileNotFoundError(f"{layer}: there is no folder for {target!r}.")
 
 
 def weights_of(layer: ModelLayer, purpose: str) -> dict[Path, keras.Variable]:
@@ -122,28 +133,30 @@ def weights_of(layer: ModelLayer, purpose: str) -> dict[Path, keras.Variable]:
 
 
 def _start(
-    path: str, values: dict[Path, jax.Array], *, overwrite: bool, quiet: bool
+    path: str,
+    values: dict[Path, jax.Array],
+    *,
+    overwrite: bool,
+    quiet: bool,
+    shared: bool,
 ) -> Callable[[], None]:
     """Copies the values; returns what writes them."""
-    match formats.of_path(path):
-        case "msgpack":
-            data = msgpack_files.encode(_on_host(values))
-        case "safetensors":
-            data = safetensors_files.encode(_on_host(values))
-        case "orbax":
-            return orbax_directory.start_saving(
-                path, values, overwrite=overwrite
-            )
+    form = formats.of_path(path)
+    if form == "orbax":
+        return orbax_directory.start_saving(
+            path, values, overwrite=overwrite, shared=shared
+        )
+    encode = {
+        "msgpack": msgpack_files.encode,
+        "safetensors": safetensors_files.encode,
+    }[form]
+    arrays = processes.gathered(values, shared)
+    data = b""
+    with processes.agreeing(shared):
+        if processes.writes(shared):
+            data = encode(arrays)
+    if not processes.writes(shared):
+        return lambda: None
     # A bar that moves while the program prints other things is of no use.
     report = progress.reporter(0 if quiet else len(data))
     return lambda: whole_files.write(path, data, report)
-
-
-def _on_host(values: dict[Path, jax.Array]) -> dict[Path, np.ndarray]:
-    for path, value in values.items():
-        if not value.is_fully_addressable:
-            raise ValueError(
-                f"`{joined(path)}` is sharded over several processes, and one "
-                "file is written by one; save to an Orbax directory"
-            )
-    return {path: np.asarray(value) for path, value in values.items()}

@@ -131,16 +131,19 @@ def assign(
             dtype of its variable, as `casting` says.
     """
     check(variables, received)
+    # Not in the order received, which a file of safetensors does not have:
+    # several processes put one array after the other on their devices together.
+    by_path = {leaf.path: leaf for leaf in received}
     values, problems = [], []
-    for leaf in received:
-        variable = variables[leaf.path]
+    for path, variable in variables.items():
+        leaf = by_path[path]
         try:
             values.append(casting.cast(leaf.value, variable.dtype))
         except casting.Refused as error:
-            problems.append(f"`{joined(leaf.path)}`: {error}")
+            problems.append(f"`{joined(path)}`: {error}")
     if problems:
         raise StructureMismatch("; ".join(problems))
-    assign_values([variables[leaf.path] for leaf in received], values)
+    assign_values(list(variables.values()), values)
 
 
 def assign_values(
