@@ -440,6 +440,24 @@ def memory_limit(device: jax.Device) -> int | None:
     return int(limit) if limit else None
 
 
+def coordination_client() -> Any:
+    """The client of the service by which the processes of a program meet.
+
+    Asking starts nothing. Needs `global_state` of `jax._src.distributed`, whose
+    `client` has `key_value_set` and `blocking_key_value_get`. Should it go away
+    there is none, and processes compare nothing.
+
+    Returns:
+        The client; `None` in a program of one process, where
+        `jax.distributed.initialize` was not called.
+    """
+    if not jax.distributed.is_initialized():
+        return None
+    distributed: Any = importlib.import_module("jax._src.distributed")
+    state = getattr(distributed, "global_state", None)
+    return getattr(state, "client", None)
+
+
 # Rules of the primitives in flaxlayer.ops.
 
 

@@ -23,6 +23,22 @@ from keras.src.random import seed_generator
 from keras.src.saving import serialization_lib
 
 
+@contextlib.contextmanager
+def no_distribution() -> Iterator[None]:
+    """Has variables that are made here be on one device of this process.
+
+    Keras has a scope for a distribution, and none for no distribution. Under
+    one over several processes each variable that Keras makes is compared in
+    all of them, which one alone would wait for.
+    """
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(distribution)
+
+
 def draw_seed() -> jax.Array:
     """The next key of Keras's global seed generator, `uint32[2]`.
 
@@ -32,8 +48,19 @@ def draw_seed() -> jax.Array:
     """
     # Keras refuses to draw global seeds inside a trace, where they would be
     # frozen; a layer that is built there needs its weights as values.
-    with jax.ensure_compile_time_eval():
+    with jax.ensure_compile_time_eval(), no_distribution():
         return seed_generator.draw_seed(None)
+
+
+def global_seed() -> jax.Array:
+    """What the next key of Keras's global seed generator is made of.
+
+    Needs `keras.src.random.seed_generator.global_seed_generator`, which makes
+    it where there is none.
+    """
+    with jax.ensure_compile_time_eval(), no_distribution():
+        state: Any = seed_generator.global_seed_generator().state
+        return state.value
 
 
 def in_shape_inference() -> bool:

@@ -5,6 +5,7 @@ version without it fails here, by name.
 """
 
 import functools
+import importlib
 
 import jax
 import jax.numpy as jnp
@@ -461,3 +462,10 @@ def test_an_equation_may_be_replaced():
     np.testing.assert_allclose(results[1], expected[1], rtol=1e-6)
     assert float(results[2]) == 3.0
     assert {"cond", "sin"} <= set(asked)
+
+
+def test_one_process_has_no_coordination_client():
+    assert jax_compat.coordination_client() is None
+    # That of several is tested where there are several.
+    distributed = importlib.import_module("jax._src.distributed")
+    assert distributed.global_state.client is None

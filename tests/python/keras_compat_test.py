@@ -22,6 +22,27 @@ def test_draw_seed_follows_the_global_seed_of_keras():
     np.testing.assert_array_equal(keras_compat.draw_seed(), first)
 
 
+def test_the_global_seed_is_what_the_next_key_is_made_of():
+    for cleared in (True, False):
+        if cleared:
+            keras.utils.clear_session()
+        state = np.array(keras_compat.global_seed(), copy=True)
+        np.testing.assert_array_equal(keras_compat.global_seed(), state)
+        np.testing.assert_array_equal(keras_compat.draw_seed(), state)
+        assert not np.array_equal(keras_compat.global_seed(), state)
+
+
+def test_nothing_is_distributed_for_a_while():
+    mesh = keras.distribution.DeviceMesh(
+        (1,), ("batch",), keras.distribution.list_devices()[:1]
+    )
+    distribution = keras.distribution.DataParallel(device_mesh=mesh)
+    with distribution.scope():
+        with keras_compat.no_distribution():
+            assert keras.distribution.distribution() is None
+        assert keras.distribution.distribution() is distribution
+
+
 def test_draw_seed_gives_a_value_inside_a_trace():
     @jax.jit
     def traced(x):

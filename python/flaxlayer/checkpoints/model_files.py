@@ -4,9 +4,7 @@ Keras writes over the file that is there. If the disk is full, or the program is
 killed, the old one is lost, and the new one is not there yet.
 """
 
-import contextlib
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -77,21 +75,10 @@ def save_model(
     with processes.agreeing(shared):
         if processes.writes(shared):
             with (
-                _no_distribution(),
+                keras_compat.no_distribution(),
                 keras_compat.holding(variables, list(values.values())),
             ):
                 _write(model, target, ending)
-
-
-@contextlib.contextmanager
-def _no_distribution() -> Iterator[None]:
-    """Has variables that Keras makes, to look at, be in this process alone."""
-    distribution = keras.distribution.distribution()
-    keras.distribution.set_distribution(None)
-    try:
-        yield
-    finally:
-        keras.distribution.set_distribution(distribution)
 
 
 def _check_target(target: str, *, overwrite: bool) -> None:

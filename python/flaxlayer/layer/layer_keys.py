@@ -5,7 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 
+from flaxlayer import keras_compat
 from flaxlayer.model import Model
 from flaxlayer.ops import dispatch
 from flaxlayer.randomness import seeds
@@ -53,6 +55,22 @@ class LayerKeys:
             else None
         )
         self.stock_only = False
+
+    def described(self, *, initial: bool) -> str:
+        """What all keys are made of, to compare it between processes.
+
+        Args:
+            initial: whether weights are made of some.
+        """
+        if self.seed is not None:
+            return str(seeds.seed_to_config(self.seed))
+        states: list[Any] = []
+        if self.generator is not None:
+            states.append(self.generator.state.value)
+        if initial:
+            states.append(keras_compat.global_seed())
+        drawn = [np.asarray(state).tolist() for state in states]
+        return f"None, with {drawn} drawn by Keras" if drawn else "None"
 
     def choose(self) -> tuple[dispatch.Kernels, KeyForm]:
         """The kernels that a call has now, and the form of its keys.

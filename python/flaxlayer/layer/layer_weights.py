@@ -13,6 +13,7 @@ from flaxlayer.weights import (
     initialization,
     memory,
     path_patterns,
+    process_agreement,
     variable_tree,
     weight_rules,
 )
@@ -70,6 +71,17 @@ class LayerWeights:
         """All variables under their paths."""
         return {**self.params.by_path(), **self.state.by_path()}
 
+    def present(self) -> list[variable_tree.Leaf]:
+        """All variables with their present values, as leaves."""
+        return [
+            variable_tree.Leaf(
+                path,
+                jax.ShapeDtypeStruct(v.value.shape, v.value.dtype),
+                v.value,
+            )
+            for path, v in self.by_path().items()
+        ]
+
     def trees(self) -> tuple[tuple[VariableTree, Path], ...]:
         """The two trees, and what the paths in each start with."""
         return tuple(
@@ -100,16 +112,26 @@ class LayerWeights:
         Raises:
             MemoryError: shapes, or arrays that are not of JAX, are larger than
                 all of the memory.
-            ValueError: a value cannot be cast to the dtype it is stored in.
+            ValueError: a value cannot be cast to the dtype it is stored in, or
+                under a distribution over several processes another one has
+                other values.
         """
         given = dict(zip(_KINDS, (params, state), strict=True))
         self.given = frozenset(k for k, x in given.items() if x is not None)
         self._check_memory(params, state)
+        trees = {
+            kind: variable_tree.describe_leaves(tree, self._prefix(kind))
+            for kind, tree in given.items()
+        }
+        if self.given:
+            process_agreement.check(
+                lambda: process_agreement.described(
+                    leaf for leaves, _ in trees.values() for leaf in leaves
+                ),
+                self._layer,
+            )
         try:
-            for kind, tree in given.items():
-                leaves, treedef = variable_tree.describe_leaves(
-                    tree, self._prefix(kind)
-                )
+            for kind, (leaves, treedef) in trees.items():
                 self._create(kind, leaves, treedef, variable_dtype)
         except StructureMismatch as error:
             raise ValueError(

@@ -25,7 +25,7 @@ from flaxlayer.layer.weights_layer import WeightsLayer
 from flaxlayer.model import Model
 from flaxlayer.ops import dispatch
 from flaxlayer.randomness import seeds
-from flaxlayer.weights import weight_rules
+from flaxlayer.weights import process_agreement, weight_rules
 
 
 class ModelLayer(WeightsLayer):
@@ -298,8 +298,10 @@ class ModelLayer(WeightsLayer):
         Raises:
             MemoryError: the weights are larger than all of the memory.
             TypeError: `input_shape` is needed and is no structure of shapes.
-            ValueError: the model cannot be initialised for these inputs; or
-                the layer is built already, and for other ones.
+            ValueError: the model cannot be initialised for these inputs; the
+                layer is built already, and for other ones; or it is built
+                under a distribution over several processes, and another of
+                them builds another layer or none.
         """
         if self.built:
             self._inputs.check_built(input_shape)
@@ -307,9 +309,12 @@ class ModelLayer(WeightsLayer):
         specs, assumed = self._inputs.to_build_for(
             input_shape, self.input_dtype
         )
+        process_agreement.check(self._parts, self._described)
         self._mesh.build_on(self.variables)
         try:
             specs = self._build_weights_for(specs, assumed)
+        except process_agreement.Disagreement:
+            raise
         except Exception as error:
             build_errors.explain(
                 error,
@@ -332,6 +337,8 @@ class ModelLayer(WeightsLayer):
         """
         try:
             self._build_weights(specs)
+        except process_agreement.Disagreement:
+            raise
         except Exception:
             for guess in integer_inputs.guesses(specs) if assumed else ():
                 with contextlib.suppress(Exception):
@@ -341,18 +348,34 @@ class ModelLayer(WeightsLayer):
             raise
         return specs
 
+    def _makes_weights(self) -> bool:
+        return self._model.initializes and (
+            not self._weights.given or self._model.completes
+        )
+
+    def _parts(self) -> process_agreement.Parts:
+        """What the layer is before it is built, to compare with others."""
+        return {
+            "name": repr(self.name),
+            "seed": self._keys.described(initial=self._makes_weights()),
+            **process_agreement.described(self._weights.present()),
+        }
+
     def _build_weights(self, specs: Any) -> None:
         self._model.start_build()
-        given = bool(self._weights.given)
-        if self._model.initializes and (not given or self._model.completes):
+        if self._makes_weights():
             try:
                 init = self._keys.initialization(specs)
             except Exception:
                 # All that is given may be all that the model needs: whether it
                 # does will show when it is called, and be explained there.
-                if not given:
+                if not self._weights.given:
                     raise
             else:
+                process_agreement.check(
+                    lambda: process_agreement.described(init.leaves),
+                    self._described,
+                )
                 init.spread(self._mesh.shardings(init.leaves, self.name))
                 self._weights.make(init, self.variable_dtype)
                 self._track_weights()

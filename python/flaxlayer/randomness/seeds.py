@@ -66,8 +66,10 @@ def seed_generator(seed: Seed, name: str) -> keras.random.SeedGenerator:
         name: that of the layer. Layers with the same integer have different
             keys by it; layers with the same key have the same ones.
     """
-    # The state has to be a value even if the layer is made inside a trace.
-    with jax.ensure_compile_time_eval():
+    # The state has to be a value even if the layer is made inside a trace. It
+    # is put on the mesh of a distribution when the layer is built: before that
+    # nobody has compared what several processes have.
+    with jax.ensure_compile_time_eval(), keras_compat.no_distribution():
         if seed is None:
             return keras.random.SeedGenerator()
         if isinstance(seed, int):
