@@ -22,7 +22,8 @@ class OrbaxBackup(keras.callbacks.Callback):
     epoch trains; each process of a distributed run writes what it holds. When
     the same program is run again, `fit` continues after the last epoch that
     was written whole. With data that come in the same order the weights at the
-    end are those of a run without the interruption, bit for bit.
+    end are those of a run without the interruption, bit for bit. It may be run
+    again in another number of processes, or on another mesh.
 
     The backup stays when `fit` ends: run again with more `epochs`, training
     goes on. So each call of `fit` in a program needs a directory of its own.
