@@ -289,16 +289,33 @@ def eval_by_equation(
             return variable.val
         return values[variable]
 
+    # What nobody uses any more is let go: most of it is as large as a weight.
+    last_used = {
+        variable: equation
+        for equation in jaxpr.jaxpr.eqns
+        for variable in _variables(equation.invars)
+    }
+    outputs = jaxpr.jaxpr.outvars
+    kept = set(_variables(outputs))
     for equation in watched(jaxpr.jaxpr.eqns):
         operands = [value_of(variable) for variable in equation.invars]
         results = evaluate(equation, operands)
         values.update(zip(equation.outvars, results, strict=True))
-    return [
-        jnp.asarray(value) if is_own else jnp.array(value)
-        for value, is_own in zip(
-            map(value_of, jaxpr.jaxpr.outvars), _are_own(jaxpr), strict=True
-        )
-    ]
+        del operands, results
+        done = {*_variables(equation.invars), *equation.outvars} - kept
+        for variable in done:
+            if last_used.get(variable, equation) is equation:
+                values.pop(variable, None)
+    results = []
+    last = {a: i for i, a in enumerate(outputs) if not isinstance(a, literal)}
+    for i, (atom, is_own) in enumerate(
+        zip(outputs, _are_own(jaxpr), strict=True)
+    ):
+        value = value_of(atom)
+        if not isinstance(atom, literal) and last[atom] == i:
+            del values[atom]
+        results.append(jnp.asarray(value) if is_own else jnp.array(value))
+    return results
 
 
 def run_equation(equation: Any, *operands: Any) -> list[Any]:
@@ -337,17 +354,24 @@ def equation_key(equation: Any) -> Hashable:
 
 def _are_own(jaxpr: Any) -> list[bool]:
     """For each result, whether nothing else can have its memory."""
-    results = jaxpr.jaxpr.outvars
-    taken = {v for e in jaxpr.jaxpr.eqns for v in _variables(e.invars)}
-    if taken.union(_variables(results)).intersection(jaxpr.jaxpr.constvars):
-        # An operation may hand on its operand.
-        return [False] * len(results)
-    shared = set(jaxpr.jaxpr.invars)
+    given = [*jaxpr.jaxpr.invars, *jaxpr.jaxpr.constvars]
+    # An operation may hand on an operand that is like its result.
+    origins: dict[Any, set[Any]] = {variable: {variable} for variable in given}
+    for equation in jaxpr.jaxpr.eqns:
+        for result in equation.outvars:
+            origins[result] = {result}.union(
+                *(
+                    origins[variable]
+                    for variable in _variables(equation.invars)
+                    if variable.aval == result.aval
+                )
+            )
+    shared = set(given)
     own = []
-    for result in results:
-        is_variable = bool(_variables([result]))
-        own.append(is_variable and result not in shared)
-        shared.update(_variables([result]))
+    for result in jaxpr.jaxpr.outvars:
+        found = origins[result] if _variables([result]) else set(given)
+        own.append(shared.isdisjoint(found))
+        shared |= found
     return own
 
 

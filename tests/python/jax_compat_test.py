@@ -364,7 +364,8 @@ def test_no_result_shares_its_memory():
 
     def function(x):
         y = x + 1
-        return constant, x, y, y, 2.0, jnp.asarray(constant)
+        same = jax.jit(lambda x: x)
+        return constant, x, y, y, 2.0, jnp.asarray(constant), same(y), same(x)
 
     jaxpr = jax_compat.trace_of_calls(function, argument)
     results = jax_compat.eval_by_equation(jaxpr, [argument], as_it_is)
@@ -373,6 +374,29 @@ def test_no_result_shares_its_memory():
     assert not pointers & {
         x.unsafe_buffer_pointer() for x in (constant, argument)
     }
+
+
+def test_what_nobody_uses_any_more_is_let_go():
+    size = 12345
+
+    def function(x):
+        kept = jnp.sin(x)
+        return kept, jnp.exp(jnp.cos(jnp.sin(kept) + 1)) * 3
+
+    def evaluate(equation, operands):
+        results = as_it_is(equation, operands)
+        arrays = jax.live_arrays()
+        alive.append(sum(array.shape == (size,) for array in arrays))
+        return results
+
+    alive = []
+    x = np.zeros(size, np.float32)
+    jaxpr = jax.make_jaxpr(function)(x)
+    results = jax_compat.eval_by_equation(jaxpr, [x], evaluate)
+    assert len(alive) == len(jaxpr.jaxpr.eqns)
+    assert max(alive) == 3  # What is kept, an operand and a result.
+    for result, expected in zip(results, jax.jit(function)(x), strict=True):
+        np.testing.assert_allclose(result, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize(

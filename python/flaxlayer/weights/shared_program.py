@@ -124,7 +124,8 @@ class SharedProgram:
         program = _compiled(equation, shardings)
         if program in self._ahead:
             self._ahead[program].result()  # JAX has it from now on.
-        return program(*operands)
+        # Programs that wait for their turn have memory for their results.
+        return jax.block_until_ready(program(*operands))
 
     def _shardings_of(self, equation: Any) -> tuple[NamedSharding | None, ...]:
         return tuple(self._shardings.get(v) for v in equation.outvars)
