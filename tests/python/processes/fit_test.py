@@ -65,7 +65,8 @@ def trained(module, distribution):
         mine, mine, epochs=3, batch_size=batch_size, shuffle=False, verbose=0
     ).history["loss"]
     losses += [model.evaluate(mine, mine, batch_size=batch_size, verbose=0)]
-    return {"losses": losses} | {
+    outputs = gathered(model(x))
+    return {"losses": losses, "outputs": outputs} | {
         v.path.partition("/")[2]: gathered(v.value) for v in layer.variables
     }
 

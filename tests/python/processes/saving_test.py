@@ -44,9 +44,9 @@ assert not kernel(layer).is_fully_addressable
 # What one process has written that has one device.
 for name in files:
     flaxlayer.load_variables(layer, f"{folder}/one/{name}")
-    other, _ = small_model.made((4, 2), ("model", None), seed=2)
+    other, _ = small_model.made((1, 8), seed=2)
     flaxlayer.load_variables(other, f"{folder}/one/{name}")
-    assert kernel(other).sharding.shard_shape((4, 8)) == (2, 8)
+    assert kernel(other).sharding.shard_shape((4, 8)) == (4, 1)
     check_same(layer, other)
 model.load_weights(f"{folder}/one/m.weights.h5")
 
@@ -62,7 +62,7 @@ for name in files:
     except FileExistsError as error:
         assert "'net'" in str(error)
     flaxlayer.save_variables(layer, path, overwrite=True)
-    other, _ = small_model.made((4, 2), ("model", None), seed=2)
+    other, _ = small_model.made((2, 4), ("model", None), seed=2)
     flaxlayer.load_variables(other, path)
     check_same(layer, other)
 for name in ["m.keras", "m.weights.h5"]:
