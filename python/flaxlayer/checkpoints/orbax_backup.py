@@ -7,7 +7,11 @@ from typing import Any
 import keras
 
 from flaxlayer import keras_compat
-from flaxlayer.checkpoints import optimizer_identity, orbax_directory
+from flaxlayer.checkpoints import (
+    optimizer_identity,
+    orbax_directory,
+    processes,
+)
 from flaxlayer.paths import Path, StructureMismatch
 
 _OPTIMIZER = "optimizer"
@@ -67,8 +71,9 @@ class OrbaxBackup(keras.callbacks.Callback):
 
         Raises:
             NotADirectoryError: `directory` is a file.
-            ValueError: the backup cannot be read, or is one of another model
-                or optimizer; nothing has been assigned then.
+            ValueError: the backup cannot be read, is one of another model or
+                optimizer, or is not the same for all processes; nothing has
+                been assigned then.
         """
         self._close()  # Of a `fit` that has failed.
         model: Any = self.model
@@ -84,6 +89,11 @@ class OrbaxBackup(keras.callbacks.Callback):
             )
         self._manager = _manager(self.directory)
         epoch = self._manager.latest_step()
+        try:
+            shared = processes.together(v.value for v in model.variables)
+            processes.check_same(str(epoch), "newest epoch", shared)
+        except ValueError as error:
+            raise ValueError(f"{self._described}: {error}.") from error
         if epoch is None:
             return
         self._restore(epoch)

@@ -89,6 +89,27 @@ def from_writer(text: str) -> str:
     return _from_all(text)[0]
 
 
+def check_same(found: str, what: str, shared: bool) -> None:
+    """Reports what processes that act together have found differently.
+
+    Args:
+        found: what this one has found.
+        what: what it has looked for, in a folder that all should have.
+        shared: whether they act together; otherwise it does nothing.
+
+    Raises:
+        ValueError: it is not the same for all; raised in all of them.
+    """
+    everywhere = _from_all(found) if shared else [found]
+    for process, other in enumerate(everywhere):
+        if other != everywhere[0]:
+            raise ValueError(
+                f"the processes do not find the same {what}: process 0 finds "
+                f"{everywhere[0]}, process {process} {other}. Use a folder of "
+                "a file system that all of them share"
+            )
+
+
 def gathered(
     arrays: Mapping[Path, jax.Array], shared: bool
 ) -> dict[Path, np.ndarray]:

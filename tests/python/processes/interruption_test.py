@@ -76,7 +76,13 @@ for name in ("killed", "one"):
     expected = np.load(folder / "expected.npz").values()
     for a, b in zip(found, expected, strict=True):
         np.testing.assert_array_equal(a, b)
-print("done")
+
+# As if each process had a disk of its own.
+try:
+    run("killed" if process == 0 else "other", 4)
+except ValueError as error:
+    assert "process 0 finds 4, process 1 None" in str(error), error
+    print("done")
 """
 )
 
@@ -111,5 +117,6 @@ def test_the_end_of_the_first_process_ends_the_others(tmp_path):
 def test_a_killed_run_goes_on_with_as_many_processes_or_others(folder):
     outputs = several_processes.outputs_of(ONE, folder, processes=1, devices=4)
     assert outputs == [["done"]]
+    (folder / "other").mkdir()
     outputs = several_processes.outputs_of(TWO, folder, devices=2)
     assert outputs == [["done"]] * 2

@@ -82,9 +82,13 @@ pending = [
     flaxlayer.save_variables(layer, f"{folder}/later/{name}", block=False)
     for name in files
 ]
-small_model.fit(model)
+checkpoint = flaxlayer.ModelCheckpoint(
+    f"{folder}/later/m.weights.h5", save_weights_only=True
+)
+small_model.fit(model, callbacks=[checkpoint])
 for save in pending:
     save.wait()
+assert os.path.exists(f"{folder}/later/m.weights.h5")
 
 # What fails in one process does not leave the other waiting.
 def full(*_):
