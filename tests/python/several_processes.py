@@ -12,8 +12,9 @@ import time
 # What comes before the code. Gloo, which the processes talk through, prints to
 # the standard output as it likes, in the middle of a line too. And a process
 # that has failed would wait for the others, which wait for it, before it ends.
+# The alarm is for when nobody is left to kill it.
 _START = """
-import os, sys
+import os, signal, sys
 
 sys.stdout = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
@@ -27,7 +28,8 @@ sys.excepthook = fail
 
 import jax
 
-address, processes, process = (sys.argv.pop(1) for _ in range(3))
+address, processes, process, timeout = (sys.argv.pop(1) for _ in range(4))
+signal.alarm(int(timeout) + 10)
 if int(processes) > 1:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(
@@ -108,7 +110,7 @@ def run(
                     path.with_suffix(".out").open("w") as output,
                     path.with_suffix(".err").open("w") as errors,
                 ):
-                    words = [*address, i, *arguments]
+                    words = [*address, i, timeout, *arguments]
                     running.append(
                         subprocess.Popen(
                             [sys.executable, "-c", _START + code]
