@@ -16,7 +16,7 @@ import keras
 import numpy as np
 
 from flaxlayer.paths import Path, StructureMismatch, joined
-from flaxlayer.weights import casting, variable_tree
+from flaxlayer.weights import casting, placed_initializer, variable_tree
 from flaxlayer.weights.variable_tree import Leaf
 
 
@@ -169,9 +169,11 @@ def _placed(value: Any, variable: keras.Variable) -> Any:
     if isinstance(value, jax.Array):
         value = value.astype(dtype)  # The same array if it has that dtype.
         there = value.sharding.is_equivalent_to(current.sharding, value.ndim)
-        return value if there else jax.device_put(value, current.sharding)
+        if there:
+            return value
+        return placed_initializer.placed(value, current.sharding)
     value = np.asarray(value, dtype)
     if current.committed:
-        return jax.device_put(value, current.sharding)
+        return placed_initializer.placed(value, current.sharding)
     # Committing it would forbid computations with arrays on other devices.
     return jnp.array(value)

@@ -1,5 +1,6 @@
 """Initializers whose values get to where Keras wants the variable to live."""
 
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -80,7 +81,7 @@ class PlacedInitializer(CompilableInitializer):
 
 
 def for_keras(
-    initialize: Callable[..., jax.Array], shape: Any, dtype: Any
+    initialize: Callable[..., jax.Array], name: str, shape: Any, dtype: Any
 ) -> CompilableInitializer | jax.Array:
     """What a variable is made of here: its value, if it may have one.
 
@@ -89,13 +90,23 @@ def for_keras(
 
     Args:
         initialize: called as `initialize(shape, dtype)`; returns the value.
+        name: that of the variable, in the name scope that is entered.
         shape: that of the variable.
         dtype: that of the variable.
     """
-    if not keras_compat.in_stateless_scope():
-        return initialize(shape, dtype)
     # On one device Keras leaves values where they are, and warns of a mix with
     # others where one has a layout.
-    if memory.devices_of_distribution() == 1:
-        return CompilableInitializer(initialize)
-    return PlacedInitializer(initialize)
+    alone = memory.devices_of_distribution() == 1
+    if keras_compat.in_stateless_scope():
+        kind = CompilableInitializer if alone else PlacedInitializer
+        return kind(initialize)
+    value = initialize(shape, dtype)
+    if alone:
+        return value
+    distribution: Any = keras.distribution.distribution()
+    weight = types.SimpleNamespace(
+        path=keras_compat.path_here(name), shape=shape
+    )
+    layout = distribution.get_variable_layout(weight)
+    with jax.ensure_compile_time_eval():
+        return placed(value, layout.backend_layout)

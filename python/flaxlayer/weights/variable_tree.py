@@ -276,7 +276,7 @@ def create(
             variables.append(
                 keras.Variable(
                     placed_initializer.for_keras(
-                        initialize, leaf.spec.shape, dtype
+                        initialize, name or "_", leaf.spec.shape, dtype
                     ),
                     shape=leaf.spec.shape,
                     dtype=dtype,

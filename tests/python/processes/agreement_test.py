@@ -4,6 +4,7 @@ from tests.python import several_processes
 
 CODE = """
 import flax.linen as nn, keras, numpy as np
+from jax.experimental import multihost_utils
 import flaxlayer
 from flaxlayer.weights import process_agreement
 
@@ -40,7 +41,17 @@ expected = [np.array(v.value, copy=True) for v in alone.weights]
 keras.distribution.set_distribution(
     keras.distribution.DataParallel(auto_shard_dataset=False)
 )
+# Nobody is sent a weight, not even to compare it.
+gathered = []
+allgather = multihost_utils.process_allgather
+def watched(x, tiled=False):
+    gathered.append(np.shape(x))
+    return allgather(x, tiled)
+
+multihost_utils.process_allgather = watched
 layer = built(seed=3)
+multihost_utils.process_allgather = allgather
+assert set(gathered) <= {(), (2,)}, gathered  # But for the seed.
 for variable, value in zip(layer.weights, expected, strict=True):
     assert not variable.value.is_fully_addressable
     np.testing.assert_array_equal(variable, value)

@@ -84,7 +84,7 @@ def test_a_layout_says_where_and_the_value_is_computed_on_no_mesh():
 
 
 def test_a_variable_is_made_of_its_value():
-    value = for_keras(counting, (2, 3), "float32")
+    value = for_keras(counting, "kernel", (2, 3), "float32")
     np.testing.assert_array_equal(value, EXPECTED)
 
 
@@ -93,5 +93,5 @@ def test_where_values_come_later_there_are_layouts_but_on_one_device():
     alone = keras.distribution.DataParallel(devices=devices)
     for scope in (contextlib.nullcontext(), alone.scope()):
         with scope, keras.StatelessScope():
-            made_of = for_keras(counting, (2, 3), "float32")
+            made_of = for_keras(counting, "kernel", (2, 3), "float32")
             assert type(made_of) is CompilableInitializer
