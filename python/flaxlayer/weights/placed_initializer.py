@@ -19,6 +19,8 @@ def placed(value: Any, sharding: jax.sharding.Sharding) -> jax.Array:
         value: the same in every process, or spread over their devices already.
         sharding: over devices of one or several processes.
     """
+    if getattr(value, "sharding", None) == sharding:
+        return value
     if sharding.is_fully_addressable or not getattr(
         value, "is_fully_addressable", True
     ):

@@ -149,24 +149,30 @@ class SharedProgram:
         }
         parts: dict[Any, np.ndarray] = {}
         placed = []
+        shards = [_shards(operand) for operand in operands]
         indices = sharding.addressable_devices_indices_map(shape)
         for device, index in indices.items():
             key = str(index)  # Several devices may have the same part.
             if key not in parts:
-                own = [_part(x, device) for x in operands]
+                own = [
+                    value if of is None else of[device]
+                    for value, of in zip(operands, shards, strict=True)
+                ]
                 value = self._shortcut(equation.primitive.name, parameters, own)
                 if value is None:
                     return None
                 parts[key] = value
-            placed.append(jax.device_put(parts[key], device))
-        return jax.make_array_from_single_device_arrays(shape, sharding, placed)
+            placed.append(parts[key])
+        return jax.make_array_from_single_device_arrays(
+            shape, sharding, jax.device_put(placed, list(indices))
+        )
 
 
-def _part(operand: Any, device: Any) -> Any:
-    """What a device has of an array; a number is the same on all."""
+def _shards(operand: Any) -> dict[jax.Device, jax.Array] | None:
+    """What each device has of an array; a number is the same on all."""
     if not np.ndim(operand):
-        return operand
-    return {s.device: s.data for s in operand.addressable_shards}[device]
+        return None
+    return {s.device: s.data for s in operand.addressable_shards}
 
 
 def _before(equation: Any, shardings: Any) -> list[NamedSharding | None]:
