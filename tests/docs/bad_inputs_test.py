@@ -17,6 +17,7 @@ import pytest
 from tests.docs import (
     misuses_made,
     misuses_of_files,
+    misuses_of_meshes,
     misuses_of_nnx,
     misuses_used,
 )
@@ -45,6 +46,7 @@ GROUPS: dict[str, list[Misuse]] = {
     "Configurations": misuses_of_files.CONFIGS,
     "Saving": misuses_of_files.SAVING,
     "Functions": misuses_of_files.FUNCTIONS,
+    "Layouts over a mesh": misuses_of_meshes.LAYOUTS,
 }
 
 _INTRODUCTION = """\

@@ -65,6 +65,7 @@ class Initialization:
         self._unknown_size = 1
         self._values: list[jax.Array] | None = None
         self._shardings: Mapping[Path, jax.sharding.NamedSharding] = {}
+        self._shared: SharedProgram | None = None
         self.leaves: list[variable_tree.Leaf] = []
         self.treedef: Any = None
         self._program: _Program | None = None
@@ -191,6 +192,7 @@ class Initialization:
         """
         if jax_compat.rounds_alike_in_parts():
             self._shardings = shardings
+            self._shared = None
 
     def check_memory(self) -> None:
         """Reports weights that the memory cannot hold; computes nothing.
@@ -213,8 +215,7 @@ class Initialization:
         if self._program is None:
             return
         memory.check_each(
-            self._program.sizes(self._result_shardings()),
-            "an array of the initialiser",
+            self._sharing(self._program).sizes(), "an array of the initialiser"
         )
         if self._program.uses_inputs:
             inputs = jax.tree_util.tree_leaves(self._inputs())
@@ -229,16 +230,25 @@ class Initialization:
                     self._draw_keys(),
                     self._placeholders,
                     self._watched,
-                    self._result_shardings(),
+                    self._sharing(self._program),
                 )
         return self._values or []
 
-    def _result_shardings(self) -> list[jax.sharding.NamedSharding | None]:
-        return [
-            self._shardings.get(leaf.path)
-            for leaf in self.leaves
-            if leaf.is_array
-        ]
+    def _sharing(self, program: "_Program") -> SharedProgram:
+        """How devices share the work, by the shardings there are."""
+        if self._shared is None:
+            self._shared = SharedProgram(
+                program.jaxpr,
+                [
+                    self._shardings.get(leaf.path)
+                    for leaf in self.leaves
+                    if leaf.is_array
+                ],
+                exact_arithmetic.evaluate
+                if exact_arithmetic.is_available()
+                else lambda *_: None,
+            )
+        return self._shared
 
     def _watched(self, equations: Sequence[Any]) -> Iterator[Any]:
         arrays = sum(leaf.is_array for leaf in self.leaves)
@@ -271,7 +281,7 @@ class _Program:
         num_keys, num_inputs = (
             len(jax.tree_util.tree_leaves(tree)) for tree in (keys, inputs)
         )
-        self._jaxpr, used = jax_compat.without_dead_code(
+        self.jaxpr, used = jax_compat.without_dead_code(
             jaxpr, [False] * num_keys + [True] * num_inputs
         )
         self._num_inputs = num_inputs
@@ -282,7 +292,7 @@ class _Program:
         keys: Any,
         placeholders: Callable[[], Any],
         watched: Callable[[Sequence[Any]], Iterator[Any]],
-        shardings: Sequence[jax.sharding.NamedSharding | None],
+        shared: SharedProgram,
     ) -> list[jax.Array]:
         arguments = jax.tree_util.tree_leaves(keys)
         arguments += (
@@ -290,23 +300,10 @@ class _Program:
             if self.uses_inputs
             else [None] * self._num_inputs
         )
-        shared = SharedProgram(
-            self._jaxpr,
-            shardings,
-            exact_arithmetic.evaluate
-            if exact_arithmetic.is_available()
-            else lambda *_: None,
-        )
         with shared.compiling_ahead():
             return jax_compat.eval_by_equation(
-                self._jaxpr, arguments, shared.evaluate, watched
+                self.jaxpr, arguments, shared.evaluate, watched
             )
-
-    def sizes(
-        self, shardings: Sequence[jax.sharding.NamedSharding | None]
-    ) -> list[Any]:
-        """Shapes and dtypes of what a device has of all that is computed."""
-        return SharedProgram(self._jaxpr, shardings, lambda *_: None).sizes()
 
 
 def _arrays(leaves: list[variable_tree.Leaf]) -> list[jax.Array]:

@@ -46,6 +46,8 @@ def plan(
     Returns:
         The shardings of what is computed in parts; the rest is whole.
     """
+    if not any(shardings):
+        return {}
     planned: dict[Var, NamedSharding] = {}
     whole: set[Var] = set()
     for variable, sharding in zip(jaxpr.outvars, shardings, strict=True):
