@@ -312,11 +312,9 @@ def _add_mesh(report: _Report, jax: Any) -> None:
         "weights in parts",
         "each device computes its own part"
         if jax_compat.rounds_alike_in_parts()
-        else "computed whole on one device and then moved: this JAX rounds "
-        "numbers by their place",
+        else "computed whole on one device and then moved: JAX before 0.8.2 "
+        "rounds numbers by their place",
     )
-    if not jax_compat.rounds_alike_in_parts():
-        report.fix(_install("jax>=0.8.2"), needed=False)
 
 
 def _rebuild() -> str:
