@@ -2,7 +2,7 @@
 
 Each device computes the part of a weight that it will have, so that none ever
 holds a whole one. That is only done where it cannot change a bit: where every
-element of a result is computed on its own. What sums, sorts or decomposes is
+element of a result is computed on its own, and alike. What sums, sorts or decomposes is
 computed whole, as on one device, and so is all that it is computed from.
 """
 
@@ -55,7 +55,11 @@ def plan(
             planned.setdefault(variable, sharding)
     for equation in reversed(jaxpr.eqns):
         operands = [v for v in equation.invars if isinstance(v, Var)]
-        if not _is_separable(equation) or whole.intersection(equation.outvars):
+        if (
+            not _is_separable(equation)
+            or whole.intersection(equation.outvars)
+            or _divides_single_numbers(equation, planned)
+        ):
             for variable in equation.outvars:
                 planned.pop(variable, None)
             whole.update(operands)
@@ -119,6 +123,32 @@ def _is_separable(equation: Any) -> bool:
             )
         )
     return name in _SEPARABLE.split()
+
+
+def _divides_single_numbers(
+    equation: Any, planned: dict[Var, NamedSharding]
+) -> bool:
+    """Whether a part has one number along an axis that the whole has more of.
+
+    XLA divides by what is repeated by way of its reciprocal, which rounds
+    otherwise. Along an axis of one number nothing is repeated.
+    """
+    for variable in equation.outvars:
+        sharding = planned.get(variable)
+        if sharding is not None:
+            whole = variable.aval.shape
+            part = sharding.shard_shape(whole)
+            if any(p == 1 < w for p, w in zip(part, whole, strict=True)):
+                return _divides(equation)
+    return False
+
+
+def _divides(equation: Any) -> bool:
+    return equation.primitive.name == "div" or any(
+        _divides(each)
+        for program in programs(equation.params)
+        for each in program.eqns
+    )
 
 
 def programs(parameters: Any) -> list[Any]:

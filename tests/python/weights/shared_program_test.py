@@ -53,6 +53,10 @@ X = jnp.zeros((6, 8))
             (None, "a", None, "b"),
             [(3, 2), (1, 3, 1, 2)],
         ),
+        # By a number that is repeated XLA divides in another way.
+        (lambda x: (x + 1) / 3, ("a", "b"), [(3, 2)] * 2),
+        (lambda x: (x + 1)[:2] / 3, ("a", "b"), [(6, 8), (2, 8), (2, 8)]),
+        (lambda x: (x + 1)[:2] * 3, ("a", "b"), [(6, 8), (1, 2), (1, 2)]),
         # Six rows are not four equal parts.
         (lambda x: (x + 1).reshape(48), ("b",), [(6, 8), (12,)]),
         # Sums, and all that they are made of, are computed as on one device.
@@ -140,6 +144,7 @@ SAMPLERS = {
     "normed": lambda key: (x := RANDOM.normal(key, (14, 36))) / jnp.sqrt(
         (x**2).sum(0)
     ),
+    "divided": lambda key: RANDOM.normal(key, (2, 2)).repeat(3, 0)[:2] / 3.0,
     "merged": lambda key: RANDOM.normal(key, (14, 4, 9)).reshape(14, 36),
     "split": lambda key: RANDOM.normal(key, (28, 18)).reshape(14, 36),
     "chained": lambda key: jnp.tanh(RANDOM.normal(key, (36, 14)).T * 3 + 1),
@@ -153,6 +158,7 @@ keys = {
     "stock": jax.random.key(5),
     "native": threefry.keys_of(jax.random.PRNGKey(5), required=True),
 }
+WHOLE = ("divided", "normed", "orthogonal", "permutation")
 specs = [P("a", "b"), P("b"), P(None, "a"), P(None, ("a", "b"))]
 for which, key in keys.items():
     names = SAMPLERS if which == "native" else ("lecun_normal", "uniform")
@@ -164,7 +170,7 @@ for which, key in keys.items():
         for spec in specs if name == "lecun_normal" else specs[:1]:
             place = NamedSharding(mesh, spec)
             (value,) = values(jaxpr, key, [place])
-            if name not in ("orthogonal", "permutation", "normed"):
+            if name not in ("orthogonal", "permutation", "normed", "divided"):
                 assert value.sharding.is_equivalent_to(place, 2), (name, spec)
             np.testing.assert_array_equal(np.asarray(value), stock, name)
 
