@@ -2,8 +2,8 @@
 
 Each device computes the part of a weight that it will have, so that none ever
 holds a whole one. That is only done where it cannot change a bit: where every
-element of a result is computed on its own, and alike. What sums, sorts or decomposes is
-computed whole, as on one device, and so is all that it is computed from.
+element of a result is computed on its own, and alike. What sums, sorts or
+decomposes is computed whole, as on one device, and so is what it is made of.
 """
 
 from collections.abc import Sequence
@@ -146,6 +146,24 @@ def _divides_single_numbers(
 def _divides(equation: Any) -> bool:
     return equation.primitive.name == "div" or any(
         _divides(each)
+        for program in programs(equation.params)
+        for each in program.eqns
+    )
+
+
+def holds_arrays(equation: Any) -> bool:
+    """Whether an equation has constants, which may be large.
+
+    Args:
+        equation: with programs in it, or without.
+    """
+    values = [
+        each
+        for value in equation.params.values()
+        for each in (value if isinstance(value, tuple | list) else [value])
+    ]
+    return any(getattr(value, "consts", ()) for value in values) or any(
+        holds_arrays(each)
         for program in programs(equation.params)
         for each in program.eqns
     )

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -88,7 +87,10 @@ class SharedProgram:
                 # Lowered in this thread, which may have settings of its own.
                 lowered = program.lower(*specs)
                 self._ahead[program] = pool.submit(lowered.compile)
-            yield
+            try:
+                yield
+            finally:
+                self._forget()
 
     def evaluate(self, equation: Any, operands: Sequence[Any]) -> Sequence[Any]:
         """The results of one equation.
@@ -126,6 +128,13 @@ class SharedProgram:
             self._ahead[program].result()  # JAX has it from now on.
         # Programs that wait for their turn have memory for their results.
         return jax.block_until_ready(program(*operands))
+
+    def _forget(self) -> None:
+        """Lets go of compiled programs that would keep arrays alive."""
+        for equation in self._jaxpr.jaxpr.eqns:
+            if sharding_plan.holds_arrays(equation):
+                shardings = self._shardings_of(equation)
+                _programs.pop(_work(equation, shardings), None)
 
     def _shardings_of(self, equation: Any) -> tuple[NamedSharding | None, ...]:
         return tuple(self._shardings.get(v) for v in equation.outvars)
@@ -220,13 +229,25 @@ class _Work:
     equation: Any = dataclasses.field(compare=False)
 
 
+# Those of the last layers: the next one may be like them.
+_programs: dict[_Work, Any] = {}
+_MOST = 512
+
+
+def _work(equation: Any, shardings: Any) -> _Work:
+    return _Work(jax_compat.equation_key(equation), shardings, equation)
+
+
 def _compiled(equation: Any, shardings: Any) -> Any:
     """The jitted function of an equation's operands."""
-    key = jax_compat.equation_key(equation)
-    return _jitted(_Work(key, shardings, equation))
+    work = _work(equation, shardings)
+    if work not in _programs:
+        while len(_programs) >= _MOST:
+            _programs.pop(next(iter(_programs)), None)
+        _programs[work] = _jitted(work)
+    return _programs[work]
 
 
-@functools.lru_cache(maxsize=512)
 def _jitted(work: _Work) -> Any:
     def located_run(*operands: Any) -> list[Any]:
         return jax_compat.run_equation(

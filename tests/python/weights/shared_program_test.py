@@ -105,6 +105,29 @@ def test_samplers_and_constants_are_in_parts(sampler):
     assert (6, 8) not in found
 
 
+@pytest.mark.parametrize("has_table", [False, True])
+def test_no_compiled_program_keeps_a_table_alive(has_table):
+    table = jnp.ones((6, 8))
+
+    @jax.jit
+    def sampled(key):
+        x = jax.random.normal(key, (6, 8)) + 3
+        return x * table if has_table else x
+
+    mesh = jax.sharding.Mesh(jax.devices()[:1], ("a",))
+    jaxpr = jax_compat.trace_of_calls(sampled, KEY)
+    program = shared_program.SharedProgram(
+        jaxpr,
+        [NamedSharding(mesh, PartitionSpec("a"))],
+        exact_arithmetic.evaluate,
+    )
+    known = set(shared_program._programs)
+    with program.compiling_ahead():
+        jax_compat.eval_by_equation(jaxpr, [KEY], program.evaluate)
+    kept = set(shared_program._programs) - known
+    assert bool(kept) != has_table
+
+
 RUN = """
 import functools
 import flax.linen as nn, jax, jax.numpy as jnp, numpy as np
