@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from flaxlayer import keras_compat, short_repr
 from flaxlayer.layer.model_layer import ModelLayer
+from flaxlayer.paths import joined
 
 # As `flax.linen.logical_axis_rules` takes them, or as a dict.
 Rules = Mapping[str, str | None] | Sequence[tuple[str, str | None]]
@@ -126,7 +127,9 @@ class _AxisLayouts(keras.distribution.LayoutMap):
         known = [
             layer
             for layer in self._waiting
-            if layer.built or (path and path.startswith(f"{layer.path}/"))
+            if layer.built
+            or (path and path.startswith(f"{layer.path}/"))
+            or path in {v.path for v in layer._weights.variables}
         ]
         for layer in known:
             self._take(layer)
@@ -161,6 +164,11 @@ class _AxisLayouts(keras.distribution.LayoutMap):
                 f"`{{{next(iter(undecided))!r}: None}}` for an axis that is "
                 f"not split. Rules: {_listed(ruled)}."
             )
+        # What a layer was given has had its path before the layer was built.
+        paths = {
+            joined(path): variable.path
+            for path, variable in layer._weights.by_path().items()
+        }
         themselves = [
             (axis, axis)
             for axis in self.device_mesh.axis_names
@@ -176,7 +184,7 @@ class _AxisLayouts(keras.distribution.LayoutMap):
                     f"`layout_map`: {layer._described} has no layout for "
                     f"`{path}`, whose axes are called {names}: {error}"
                 ) from error
-            self._of_names[f"{layer.path}/{path}"] = (
+            self._of_names[paths.get(path, f"{layer.path}/{path}")] = (
                 keras.distribution.TensorLayout(tuple(spec), self.device_mesh)
             )
 

@@ -100,6 +100,19 @@ def test_a_layer_in_a_model_is_asked_when_it_is_built(mesh):
     assert layouts[layer.params["params"]["up"]["bias"].path] is None
 
 
+def test_given_weights_keep_their_paths_in_a_model(mesh):
+    variables = Net().init(jax.random.key(0), X)
+    layer = FlaxLayer(Net(), name="net", variables=variables)
+    layouts = flaxlayer.layout_map(layer, mesh, RULES)
+    distribution = keras.distribution.ModelParallel(
+        layout_map=layouts, batch_dim_name="batch"
+    )
+    with distribution.scope():
+        keras.Sequential([layer], name="model")(X)
+    kernel = layer.params["params"]["up"]["kernel"]
+    assert layouts[kernel.path].axes == (None, "model")
+
+
 def test_a_pattern_goes_before_names(mesh):
     layer = FlaxLayer(Net(), name="net")
     layer(X)

@@ -140,8 +140,11 @@ def explain(
     speaks_of_them = re.search(r"\b(devices|[Mm]esh)\b", str(error))
     if not speaks_of_them or not variables:
         return
-    own = variables[0].value.sharding
-    for array in jax.tree_util.tree_leaves(inputs):
+    arrays = [variables[0].value, *jax.tree_util.tree_leaves(inputs)]
+    if any(isinstance(array, jax.core.Tracer) for array in arrays):
+        return  # It has no place.
+    own = arrays[0].sharding
+    for array in arrays[1:]:
         if isinstance(array, jax.Array) and not _go_together(
             array.sharding, own
         ):

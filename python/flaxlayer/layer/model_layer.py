@@ -1,6 +1,5 @@
 """ModelLayer: a model as a Keras layer."""
 
-import contextlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -341,10 +340,14 @@ class ModelLayer(WeightsLayer):
             raise
         except Exception:
             for guess in integer_inputs.guesses(specs) if assumed else ():
-                with contextlib.suppress(Exception):
+                try:
                     self._build_weights(guess)
-                    self._inputs.guessed = True
-                    return guess
+                except process_agreement.Disagreement:
+                    raise
+                except Exception:
+                    continue
+                self._inputs.guessed = True
+                return guess
             raise
         return specs
 

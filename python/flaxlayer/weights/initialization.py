@@ -237,6 +237,9 @@ class Initialization:
     def _sharing(self, program: "_Program") -> SharedProgram:
         """How devices share the work, by the shardings there are."""
         if self._shared is None:
+            # In a trace the array that tells would be none.
+            with jax.ensure_compile_time_eval():
+                available = exact_arithmetic.is_available()
             self._shared = SharedProgram(
                 program.jaxpr,
                 [
@@ -244,9 +247,7 @@ class Initialization:
                     for leaf in self.leaves
                     if leaf.is_array
                 ],
-                exact_arithmetic.evaluate
-                if exact_arithmetic.is_available()
-                else lambda *_: None,
+                exact_arithmetic.evaluate if available else lambda *_: None,
             )
         return self._shared
 

@@ -31,6 +31,11 @@ _CALLS = """
     checkpoint closed_call cond core_call custom_jvp_call custom_vjp_call
     custom_vjp_call_jaxpr jit pjit remat remat2 scan while
 """
+# Functions of `jax.random` that were seen to have the same bits in parts.
+_SAMPLERS = """
+    _bernoulli _cauchy _exponential _gumbel _laplace _logistic _normal
+    _normal_real _randint _truncated_normal _uniform
+"""
 
 
 def plan(
@@ -65,6 +70,8 @@ def plan(
             whole.update(operands)
             continue
         if len(equation.outvars) != 1 or equation.outvars[0] not in planned:
+            # Run on what is in parts, it would be in parts as well.
+            whole.update(operands)
             continue
         sharding = planned[equation.outvars[0]]
         for variable in operands:
@@ -116,13 +123,28 @@ def sharding_before(
 def _is_separable(equation: Any) -> bool:
     name = equation.primitive.name
     if name in _CALLS.split():
-        return all(
+        sampler = equation.params.get("name") in _SAMPLERS.split()
+        return (sampler or not {"mul"} < _arithmetic(equation)) and all(
             map(
                 _is_separable,
                 (e for j in programs(equation.params) for e in j.eqns),
             )
         )
     return name in _SEPARABLE.split()
+
+
+def _arithmetic(equation: Any) -> set[str]:
+    """Which of `mul`, `add` and `sub` are in the programs of an equation.
+
+    What multiplies and adds in one program XLA may round once or twice, and
+    decides otherwise where an array is too narrow for a vector.
+    """
+    found = {equation.primitive.name} & {"mul", "add", "sub"}
+    for program in programs(equation.params):
+        for each in program.eqns:
+            if each.params.get("name") not in _SAMPLERS.split():
+                found |= _arithmetic(each)
+    return found
 
 
 def _divides_single_numbers(

@@ -241,11 +241,13 @@ def _work(equation: Any, shardings: Any) -> _Work:
 def _compiled(equation: Any, shardings: Any) -> Any:
     """The jitted function of an equation's operands."""
     work = _work(equation, shardings)
-    if work not in _programs:
-        while len(_programs) >= _MOST:
-            _programs.pop(next(iter(_programs)), None)
-        _programs[work] = _jitted(work)
-    return _programs[work]
+    program = _programs.get(work)
+    if program is None:
+        # Copies: other threads may build layers meanwhile.
+        for old in list(_programs)[: max(0, len(_programs) - _MOST + 1)]:
+            _programs.pop(old, None)
+        program = _programs.setdefault(work, _jitted(work))
+    return program
 
 
 def _jitted(work: _Work) -> Any:
