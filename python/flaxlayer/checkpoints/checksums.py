@@ -23,8 +23,8 @@ def of_arrays(arrays: Mapping[Path, Any]) -> dict[str, str]:
     """The checksum of each array, by the name `store_key` gives it.
 
     Args:
-        arrays: of NumPy or JAX. Those that this process has a part of have no
-            checksum.
+        arrays: of NumPy or JAX. Those that this process has only a part of
+            have no checksum.
     """
     return {
         weight_files.store_key(path): _checksum(array)

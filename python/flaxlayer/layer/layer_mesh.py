@@ -1,7 +1,6 @@
 """The mesh that the weights of a layer are on."""
 
 import re
-import types
 import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import keras
 
 from flaxlayer import keras_compat
 from flaxlayer.paths import Path, joined
+from flaxlayer.weights import memory, placed_initializer
 from flaxlayer.weights.variable_tree import Leaf
 
 
@@ -61,30 +61,28 @@ class LayerMesh:
                 one into parts that are not equal; or there is none because a
                 `LayoutMap` refuses to say.
         """
-        distribution = keras.distribution.distribution()
-        if self._mesh is None or distribution is None:
+        if self._mesh is None:
             return {}
         paths: list[str] = []
         shardings = {}
         for leaf in leaves:
             if leaf.spec is not None:
                 paths.append(keras_compat.path_here("/".join(leaf.path)))
-                weight = types.SimpleNamespace(
-                    path=paths[-1], shape=leaf.spec.shape
-                )
                 try:
-                    layout = distribution.get_variable_layout(weight)
+                    layout = placed_initializer.layout_of(
+                        paths[-1], leaf.spec.shape
+                    )
                 except ValueError as error:
                     raise LayoutMismatch(str(error)) from error
                 _check_layout(leaf, layout)
                 if any(axis is not None for axis in layout.axes):
-                    shardings[leaf.path] = jax.sharding.NamedSharding(
-                        layout.device_mesh.backend_mesh,
-                        jax.sharding.PartitionSpec(*layout.axes),
-                    )
+                    shardings[leaf.path] = layout.backend_layout
         unmatched = [
             key
-            for key in keras_compat.layouts_of(distribution) or ()
+            for key in keras_compat.layouts_of(
+                keras.distribution.distribution()
+            )
+            or ()
             if _is_meant_for(key, name, paths)
             and not any(re.fullmatch(key, path) for path in paths)
         ]
@@ -165,20 +163,14 @@ def _go_together(sharding: Any, other: Any) -> bool:
 
 def _devices_of(sharding: Any) -> str:
     if isinstance(sharding, jax.sharding.NamedSharding):
-        axes = ", ".join(f"{k!r}: {v}" for k, v in sharding.mesh.shape.items())
-        devices = [device.id for device in sharding.mesh.devices.flat]
-        return f"the mesh {{{axes}}} of the devices {devices}"
+        mesh = sharding.mesh
+        devices = [device.id for device in mesh.devices.flat]
+        return f"the mesh {_sizes(mesh)} of the devices {devices}"
     return f"the devices {sorted(device.id for device in sharding.device_set)}"
 
 
 def _check_layout(leaf: Leaf, layout: Any) -> None:
-    sizes = dict(
-        zip(
-            layout.device_mesh.axis_names,
-            layout.device_mesh.devices.shape,
-            strict=True,
-        )
-    )
+    sizes = _sizes(layout.device_mesh)
     shape = leaf.spec.shape  # type: ignore[union-attr]
     weight = f"`{joined(leaf.path)}` of shape {tuple(shape)}"
     if len(layout.axes) > len(shape):
@@ -200,9 +192,14 @@ def _check_layout(leaf: Leaf, layout: Any) -> None:
 def _mesh() -> Any:
     """The mesh of several devices that is set, if there is one."""
     distribution = keras.distribution.distribution()
-    if distribution is None or distribution.device_mesh.devices.size == 1:
+    if distribution is None or memory.devices_of_distribution() == 1:
         return None
     return distribution.device_mesh
+
+
+def _sizes(mesh: Any) -> dict[str, int]:
+    """Of each axis of a mesh, one of Keras or of JAX."""
+    return dict(zip(mesh.axis_names, mesh.devices.shape, strict=True))
 
 
 def _same(mesh: Any, other: Any) -> bool:
@@ -221,8 +218,4 @@ def _place_of(mesh: Any) -> str:
 
 
 def _described(mesh: Any) -> str:
-    axes = ", ".join(
-        f"{name!r}: {size}"
-        for name, size in zip(mesh.axis_names, mesh.devices.shape, strict=True)
-    )
-    return f"the mesh {{{axes}}} of {mesh.devices.size} devices"
+    return f"the mesh {_sizes(mesh)} of {mesh.devices.size} devices"

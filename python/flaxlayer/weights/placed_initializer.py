@@ -82,6 +82,22 @@ class PlacedInitializer(CompilableInitializer):
             return placed(self._initialize(shape, dtype), sharding)
 
 
+def layout_of(path: str, shape: Any) -> Any:
+    """The `keras.distribution.TensorLayout` that a variable will have.
+
+    Args:
+        path: that of the variable.
+        shape: that of the variable.
+
+    Raises:
+        ValueError: the layout map of the distribution that is set refuses.
+    """
+    distribution: Any = keras.distribution.distribution()
+    return distribution.get_variable_layout(
+        types.SimpleNamespace(path=path, shape=shape)
+    )
+
+
 def for_keras(
     initialize: Callable[..., jax.Array], name: str, shape: Any, dtype: Any
 ) -> CompilableInitializer | jax.Array:
@@ -105,10 +121,6 @@ def for_keras(
     value = initialize(shape, dtype)
     if alone:
         return value
-    distribution: Any = keras.distribution.distribution()
-    weight = types.SimpleNamespace(
-        path=keras_compat.path_here(name), shape=shape
-    )
-    layout = distribution.get_variable_layout(weight)
+    layout = layout_of(keras_compat.path_here(name), shape)
     with jax.ensure_compile_time_eval():
         return placed(value, layout.backend_layout)

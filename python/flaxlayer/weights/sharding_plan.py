@@ -6,7 +6,7 @@ element of a result is computed on its own, and alike. What sums, sorts or
 decomposes is computed whole, as on one device, and so is what it is made of.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,7 @@ from jax.extend.core import Var
 from jax.sharding import NamedSharding, PartitionSpec
 
 # Primitives that compute each element on its own, or move elements only.
-_SEPARABLE = """
+_SEPARABLE_NAMES = """
     abs acos acosh add and asin asinh atan atan2 atanh bitcast_convert_type
     broadcast_in_dim cbrt ceil clamp concatenate convert_element_type copy
     copy_p cos cosh div eq erf erf_inv erfc exp exp2 expand_dims expm1
@@ -27,15 +27,20 @@ _SEPARABLE = """
     sub tan tanh threefry2x32 transpose xor
 """
 # Those that do so if the programs in them do.
-_CALLS = """
+_CALL_NAMES = """
     checkpoint closed_call cond core_call custom_jvp_call custom_vjp_call
     custom_vjp_call_jaxpr jit pjit remat remat2 scan while
 """
 # Functions of `jax.random` that were seen to have the same bits in parts.
-_SAMPLERS = """
+_SAMPLER_NAMES = """
     _bernoulli _cauchy _exponential _gumbel _laplace _logistic _normal
     _normal_real _randint _truncated_normal _uniform
 """
+
+_SEPARABLE, _CALLS, _SAMPLERS = (
+    frozenset(names.split())
+    for names in (_SEPARABLE_NAMES, _CALL_NAMES, _SAMPLER_NAMES)
+)
 
 
 def plan(
@@ -122,15 +127,12 @@ def sharding_before(
 
 def _is_separable(equation: Any) -> bool:
     name = equation.primitive.name
-    if name in _CALLS.split():
-        sampler = equation.params.get("name") in _SAMPLERS.split()
+    if name in _CALLS:
+        sampler = equation.params.get("name") in _SAMPLERS
         return (sampler or not {"mul"} < _arithmetic(equation)) and all(
-            map(
-                _is_separable,
-                (e for j in programs(equation.params) for e in j.eqns),
-            )
+            map(_is_separable, _called(equation))
         )
-    return name in _SEPARABLE.split()
+    return name in _SEPARABLE
 
 
 def _arithmetic(equation: Any) -> set[str]:
@@ -140,10 +142,9 @@ def _arithmetic(equation: Any) -> set[str]:
     decides otherwise where an array is too narrow for a vector.
     """
     found = {equation.primitive.name} & {"mul", "add", "sub"}
-    for program in programs(equation.params):
-        for each in program.eqns:
-            if each.params.get("name") not in _SAMPLERS.split():
-                found |= _arithmetic(each)
+    for each in _called(equation):
+        if each.params.get("name") not in _SAMPLERS:
+            found |= _arithmetic(each)
     return found
 
 
@@ -167,9 +168,7 @@ def _divides_single_numbers(
 
 def _divides(equation: Any) -> bool:
     return equation.primitive.name == "div" or any(
-        _divides(each)
-        for program in programs(equation.params)
-        for each in program.eqns
+        map(_divides, _called(equation))
     )
 
 
@@ -179,16 +178,9 @@ def holds_arrays(equation: Any) -> bool:
     Args:
         equation: with programs in it, or without.
     """
-    values = [
-        each
-        for value in equation.params.values()
-        for each in (value if isinstance(value, tuple | list) else [value])
-    ]
-    return any(getattr(value, "consts", ()) for value in values) or any(
-        holds_arrays(each)
-        for program in programs(equation.params)
-        for each in program.eqns
-    )
+    return any(
+        getattr(value, "consts", ()) for value in _each(equation.params)
+    ) or any(map(holds_arrays, _called(equation)))
 
 
 def programs(parameters: Any) -> list[Any]:
@@ -197,13 +189,20 @@ def programs(parameters: Any) -> list[Any]:
     Args:
         parameters: those of the equation.
     """
-    found = []
+    found = (getattr(each, "jaxpr", each) for each in _each(parameters))
+    return [each for each in found if hasattr(each, "eqns")]
+
+
+def _each(parameters: Any) -> Iterator[Any]:
+    """The parameters of an equation, those of a sequence one by one."""
     for value in parameters.values():
-        for each in value if isinstance(value, tuple | list) else [value]:
-            each = getattr(each, "jaxpr", each)
-            if hasattr(each, "eqns"):
-                found.append(each)
-    return found
+        yield from value if isinstance(value, tuple | list) else [value]
+
+
+def _called(equation: Any) -> Iterator[Any]:
+    """The equations of the programs in an equation."""
+    for program in programs(equation.params):
+        yield from program.eqns
 
 
 def _before_reshape(

@@ -132,8 +132,8 @@ class SharedProgram:
     def _forget(self) -> None:
         """Lets go of compiled programs that would keep arrays alive."""
         for equation in self._jaxpr.jaxpr.eqns:
-            if sharding_plan.holds_arrays(equation):
-                shardings = self._shardings_of(equation)
+            shardings = self._shardings_of(equation)
+            if any(shardings) and sharding_plan.holds_arrays(equation):
                 _programs.pop(_work(equation, shardings), None)
 
     def _shardings_of(self, equation: Any) -> tuple[NamedSharding | None, ...]:
