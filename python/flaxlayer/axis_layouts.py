@@ -7,7 +7,7 @@ from typing import Any
 import keras
 from flax import linen as nn
 
-from flaxlayer import keras_compat, short_repr
+from flaxlayer import found_layers, short_repr
 from flaxlayer.layer.model_layer import ModelLayer
 from flaxlayer.paths import joined
 
@@ -77,7 +77,14 @@ def layout_map(
         )
     pairs = _pairs(nn.get_logical_axis_rules() if rules is None else rules)
     _check_mesh_axes(pairs, mesh)
-    layouts = _AxisLayouts(_layers(model_or_layer), mesh, pairs)
+    layers = found_layers.of(
+        model_or_layer,
+        function="layout_map",
+        does="has layouts for the weights",
+        otherwise="For other layers set patterns in a "
+        "`keras.distribution.LayoutMap`.",
+    )
+    layouts = _AxisLayouts(layers, mesh, pairs)
     layouts.look_up()
     return layouts
 
@@ -187,28 +194,6 @@ class _AxisLayouts(keras.distribution.LayoutMap):
             self._of_names[paths.get(path, f"{layer.path}/{path}")] = (
                 keras.distribution.TensorLayout(tuple(spec), self.device_mesh)
             )
-
-
-def _layers(model_or_layer: Any) -> list[ModelLayer]:
-    if not isinstance(model_or_layer, keras.layers.Layer):
-        raise TypeError(
-            "`layout_map` takes a Keras layer or model. Received: "
-            f"{short_repr.of(model_or_layer)} (of type "
-            f"{type(model_or_layer).__name__})."
-        )
-    found = [
-        layer
-        for layer in keras_compat.flattened_layers(model_or_layer)
-        if isinstance(layer, ModelLayer)
-    ]
-    if not found:
-        raise ValueError(
-            "`layout_map` has layouts for the weights of `FlaxLayer`s and "
-            f"`JaxLayer`s; there is none in {short_repr.of(model_or_layer)}. "
-            "For other layers set patterns in a "
-            "`keras.distribution.LayoutMap`."
-        )
-    return found
 
 
 def _pairs(rules: Any) -> list[tuple[str, str | None]]:

@@ -14,7 +14,7 @@ import rich.console
 import rich.table
 import rich.text
 
-from flaxlayer import keras_compat, short_repr
+from flaxlayer import found_layers
 from flaxlayer.layer.model_layer import ModelLayer
 from flaxlayer.paths import joined
 
@@ -68,22 +68,12 @@ def tabulate(layer: keras.layers.Layer) -> str:
         TypeError: `layer` is no Keras layer.
         ValueError: a layer is not built, or there is no flaxlayer layer.
     """
-    if not isinstance(layer, keras.layers.Layer):
-        raise TypeError(
-            "`tabulate` takes a Keras layer or model. Received: "
-            f"{short_repr.of(layer)} (of type {type(layer).__name__})."
-        )
-    found = [
-        each
-        for each in keras_compat.flattened_layers(layer)
-        if isinstance(each, ModelLayer)
-    ]
-    if not found:
-        raise ValueError(
-            "`tabulate` lists the weights of `FlaxLayer`s and `JaxLayer`s; "
-            f"there is none in {short_repr.of(layer)}. `summary()` of a Keras "
-            "model lists its other layers."
-        )
+    found = found_layers.of(
+        layer,
+        function="tabulate",
+        does="lists the weights",
+        otherwise="`summary()` of a Keras model lists its other layers.",
+    )
     weights = [list(_weights(each)) for each in found]
     parts: list[Any] = []
     for each, rows in zip(found, weights, strict=True):
