@@ -122,6 +122,11 @@ class _AxisLayouts(keras.distribution.LayoutMap):
     def __len__(self) -> int:
         return super().__len__() + len(self._of_names)
 
+    @property
+    def patterns(self) -> list[str]:
+        """The keys that were set, without the paths that have names."""
+        return list(super().__iter__())
+
     def look_up(self, path: str | None = None) -> None:
         """Takes the axes of the layers that have some by now.
 

@@ -8,11 +8,13 @@ import contextlib
 import inspect
 import re
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import keras
+import numpy as np
 from keras.src.backend.common import (
     masking,
     name_scope,
@@ -49,7 +51,9 @@ def draw_seed() -> jax.Array:
     # Keras refuses to draw global seeds inside a trace, where they would be
     # frozen; a layer that is built there needs its weights as values.
     with jax.ensure_compile_time_eval(), no_distribution():
-        return seed_generator.draw_seed(None)
+        # The generator may have been made under a distribution, on whose mesh
+        # its state is still; each device has the whole.
+        return jnp.asarray(np.asarray(seed_generator.draw_seed(None)))
 
 
 def global_seed() -> jax.Array:
@@ -137,7 +141,10 @@ def can_create_variables() -> bool:
     )
 
 
-def lay_out(variable: keras.Variable) -> None:
+def lay_out(
+    variable: keras.Variable,
+    placed: Callable[[Any, jax.sharding.Sharding], jax.Array],
+) -> None:
     """Moves a variable that was made before the present distribution was set.
 
     It is then as if it had been made under it: it keeps its layout when it is
@@ -147,6 +154,10 @@ def lay_out(variable: keras.Variable) -> None:
     the latter asks the distribution if the former is `None`; and `_value` with
     `_direct_assign`, since in a `keras.StatelessScope` an assignment is for the
     scope only.
+
+    Args:
+        variable: which.
+        placed: puts a value where a sharding has it.
     """
     variable._layout = None
     variable._initialize_layout()
@@ -158,10 +169,10 @@ def lay_out(variable: keras.Variable) -> None:
     with jax.ensure_compile_time_eval():
         # Keras leaves what is on each of the devices with its old mesh; and on
         # one device what it makes has none.
-        place = sharding
         if len(sharding.device_set) == 1:
-            (place,) = sharding.device_set
-        variable._direct_assign(jax.device_put(variable._value, place))
+            (device,) = sharding.device_set
+            sharding = jax.sharding.SingleDeviceSharding(device)
+        variable._direct_assign(placed(variable._value, sharding))
 
 
 def path_here(name: str) -> str:
@@ -173,14 +184,16 @@ def path_here(name: str) -> str:
     return f"{scopes}/{name}" if scopes else name
 
 
-def layouts_of(distribution: Any) -> keras.distribution.LayoutMap | None:
-    """The layout map of a distribution, if it has one.
+def layout_patterns() -> Sequence[str]:
+    """The patterns of the layout map of the distribution that is set, if any.
 
     Needs `_layout_map` of `keras.distribution.ModelParallel`, which lets no one
     ask for less than a variable's layout. Should it go away, nobody is warned
     of layouts that no weight has.
     """
-    return getattr(distribution, "_layout_map", None)
+    layout_map = getattr(keras.distribution.distribution(), "_layout_map", None)
+    # Those of `flaxlayer.layout_map` have paths as well, which are no patterns.
+    return list(getattr(layout_map, "patterns", layout_map or ()))
 
 
 def has_value(variable: keras.Variable) -> bool:

@@ -29,6 +29,17 @@ class Net(nn.Module):
         return nn.Dense(4, kernel_init=down, name="down")(x)
 
 
+class Cached(nn.Module):
+    """Has state whose axes have names, too."""
+
+    @nn.compact
+    def __call__(self, inputs):
+        init = nn.with_partitioning(INIT, ("embed", "mlp"))
+        cache = nn.with_partitioning(nn.initializers.zeros, ("embed", "mlp"))
+        self.variable("cache", "kept", cache, jax.random.key(0), (4, 8))
+        return nn.Dense(8, kernel_init=init, name="up")(inputs)
+
+
 class Beside(nn.Module):
     """Names axes as T5X does."""
 
@@ -207,9 +218,10 @@ def test_bad_arguments_are_refused(mesh):
 
 
 TRAINED = """
-import keras, numpy as np
+import warnings
+import flax.linen as nn, jax, keras, numpy as np
 import flaxlayer
-from tests.python.axis_layouts_test import Net, RULES
+from tests.python.axis_layouts_test import Cached, Net, RULES
 
 def trained(shape):
     devices = keras.distribution.list_devices()[: shape[0] * shape[1]]
@@ -236,6 +248,45 @@ split = [s.path for s in slots if "model" in s.value.sharding.spec]
 assert len(split) == 4, split
 alone, _, _ = trained((1, 1))
 np.testing.assert_allclose(losses, alone, rtol=1e-5)
+
+# Layers of one name in two models, or with a name that looks like a pattern:
+# nobody is warned of keys that the other one has.
+warnings.simplefilter("error")
+devices = keras.distribution.list_devices()
+mesh = keras.distribution.DeviceMesh((2, 2), ("batch", "model"), devices)
+keras.distribution.set_distribution(None)
+first, second, third = (
+    keras.Sequential([flaxlayer.FlaxLayer(Net(), name=name)], name=model)
+    for model, name in (("one", "net"), ("two", "net"), ("three", "c++[0]"))
+)
+model = keras.Sequential([first, second, third])
+layouts = flaxlayer.layout_map(model, mesh, RULES)
+keras.distribution.set_distribution(
+    keras.distribution.ModelParallel(
+        layout_map=layouts, batch_dim_name="batch"
+    )
+)
+model(np.ones((8, 4), "float32"))
+split = [w for w in model.weights if "model" in w.value.sharding.spec]
+assert len(split) == 6, split
+
+# A layer that was given some of its collections, with the names or without.
+x = np.ones((8, 4), "float32")
+boxed = Cached().init(jax.random.key(0), x)
+for variables in (boxed, nn.unbox(boxed)):
+    for collection in ("params", "cache"):
+        keras.distribution.set_distribution(None)
+        given = {collection: variables[collection]}
+        layer = flaxlayer.FlaxLayer(Cached(), name="net", variables=given)
+        layouts = flaxlayer.layout_map(layer, mesh, RULES)
+        keras.distribution.set_distribution(
+            keras.distribution.ModelParallel(
+                layout_map=layouts, batch_dim_name="batch"
+            )
+        )
+        keras.Sequential([layer])(x)
+        split = [w for w in layer.weights if "model" in w.value.sharding.spec]
+        assert len(split) == 2, (list(given), split)
 print("trained")
 """
 

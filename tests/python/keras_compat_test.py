@@ -8,6 +8,7 @@ import pytest
 from keras.src.utils import summary_utils
 
 from flaxlayer import keras_compat
+from flaxlayer.weights import placed_initializer
 
 
 def test_draw_seed_follows_the_global_seed_of_keras():
@@ -155,7 +156,7 @@ def test_a_variable_that_came_first_is_laid_out_as_one_that_is_made(layouts):
     with keras.name_scope("here"):
         second = keras.Variable(np.ones(2, "float32"), name="second")
     with keras.StatelessScope():  # As where Keras builds models in `fit`.
-        keras_compat.lay_out(first)
+        keras_compat.lay_out(first, placed_initializer.placed)
     assert first._layout == second._layout
     assert "'model'" in str(first._layout)
     assert first.value.sharding == second.value.sharding
@@ -171,13 +172,16 @@ def test_the_path_of_a_variable_is_known_before_it_is_made():
     assert keras_compat.path_here("three") == "three"
 
 
-def test_the_layouts_of_a_distribution_can_be_read(layouts):
-    distribution = keras.distribution.distribution()
-    assert keras_compat.layouts_of(distribution) is layouts
+def test_the_patterns_of_a_distribution_can_be_read(layouts):
+    layouts[".*kernel"] = ("model",)
+    assert keras_compat.layout_patterns() == [".*kernel"]
     data_parallel = keras.distribution.DataParallel(
         device_mesh=layouts.device_mesh
     )
-    assert keras_compat.layouts_of(data_parallel) is None
+    with data_parallel.scope():
+        assert keras_compat.layout_patterns() == []
+    keras.distribution.set_distribution(None)
+    assert keras_compat.layout_patterns() == []
 
 
 def test_masks_are_taken_off_outputs_that_they_do_not_fit():

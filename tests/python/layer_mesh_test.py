@@ -37,7 +37,8 @@ for units in (7, 2**22 + 1):
     said = message(lambda: layer.build((8, 6)))
     assert said == (
         "FlaxLayer 'net': the layout (None, 'model') splits dimension 1 of "
-        f"`params/kernel` of shape (6, {units}) over the 2 devices of 'model', "
+        f"`net/params/kernel` of shape (6, {units}) over the 2 devices of "
+        "'model', "
         f"which do not divide {units}. Split another dimension, use a mesh "
         "that divides it, or none (`None`)."
     ), said
@@ -47,7 +48,21 @@ for units in (7, 2**22 + 1):
 under((None, "model", None))
 said = message(lambda: dense().build((8, 6)))
 assert "the layout (None, 'model', None) is for 3 dimensions; " in said, said
-assert "`params/kernel` of shape (6, 8) has 2. Give" in said, said
+assert "`net/params/kernel` of shape (6, 8) has 2. Give" in said, said
+
+# So for weights that are given, before a distribution is set or after.
+given = nn.Dense(7).init(jax.random.key(0), X)
+keras.distribution.set_distribution(None)
+layer = dense(7, variables=given)
+under((None, "model"))
+for call in (
+    lambda: dense(7, variables=given), lambda: layer.build((8, 6))
+):
+    said = message(call)
+    assert said.startswith(
+        "FlaxLayer 'net': the layout (None, 'model') splits dimension 1 of "
+        "`net/params/kernel` of shape (6, 7) over the 2 devices of"
+    ), said
 
 # Two keys for one weight, which Keras refuses: the layer is named.
 under((None, "model"))
@@ -72,8 +87,14 @@ assert said == (
 ), said
 (said,) = warnings_of("params/kernel")
 assert "match none of its weights: 'params/kernel'." in said, said
-for key in ("net/params/kernel", ".*/kernel", "net/output", "other/kernel"):
+for key in (
+    "net/params/kernel", ".*/kernel", "net/output", "other/kernel",
+    "other/net/params/kernel", r"other\\.net/params/kernel",
+    "(other|another)/net/params/kernel",
+):
     assert warnings_of(key) == [], key
+for key in ("(.*/)?net/params/kernell", ".*net/params/kernell"):
+    assert len(warnings_of(key)) == 1, key
 
 # A distribution that is set after the build, or is another one.
 keras.distribution.set_distribution(None)
@@ -96,6 +117,21 @@ under((None, "model"))  # An equal one.
 layer(X)
 keras.distribution.set_distribution(None)
 layer(X)
+
+# The global seed generator may have been made under another distribution.
+def drawn():
+    layer = flaxlayer.FlaxLayer(nn.Dense(8), name="net")
+    layer.build((8, 6))
+    return np.array(layer.params["params"]["kernel"], copy=True)
+
+keras.utils.set_random_seed(0)
+expected = [drawn(), drawn()]
+under((None, "model"))
+keras.utils.set_random_seed(0)
+found = [drawn()]
+under((None, "model"), shape=(1, 2), devices=DEVICES[:2])
+found.append(drawn())
+np.testing.assert_array_equal(found, expected)
 
 # Inputs that are on other devices, or on another mesh of the same.
 under((None, "model"))

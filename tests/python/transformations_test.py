@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 import flaxlayer
 from flaxlayer import FlaxLayer, JaxLayer
@@ -266,6 +267,30 @@ def test_an_exported_program_runs_and_has_no_kernels_of_ours():
     expected, expected_state = function(*arguments)
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
     np.testing.assert_array_equal(state[-1], expected_state[-1])
+
+
+def test_a_program_is_lowered_for_devices_that_are_not_here(native_kernels):
+    layer = FlaxLayer(Net(), seed=0, rngs=("dropout", "noise"))
+    layer.build((None, 4))
+    mesh = jax.sharding.AbstractMesh((8,), ("data",))
+
+    def abstract(tree, *axes):
+        sharding = NamedSharding(mesh, PartitionSpec(*axes))
+        return jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+            tree,
+        )
+
+    def function(trainable, state, x):
+        return layer.stateless_call(trainable, state, x, training=True)
+
+    x = np.ones((8, 4), np.float32)
+    arguments = (*map(abstract, weights(layer)), abstract(x, "data"))
+    for platform in ("tpu", "cpu"):
+        exported = jax.export.export(jax.jit(function), platforms=[platform])(
+            *arguments
+        )
+        assert exported.nr_devices == 8
 
 
 def test_exported_inference_takes_any_batch(layer):

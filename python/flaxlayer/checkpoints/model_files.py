@@ -65,7 +65,7 @@ def save_model(
     shared = processes.together(v.value for v in variables)
     with processes.agreeing(shared):
         if processes.writes(shared):
-            _check_target(target, overwrite=overwrite)
+            whole_files.check_target(target, overwrite=overwrite)
     if not shared:
         _write(model, target, ending)
         return
@@ -79,15 +79,6 @@ def save_model(
                 keras_compat.holding(variables, list(values.values())),
             ):
                 _write(model, target, ending)
-
-
-def _check_target(target: str, *, overwrite: bool) -> None:
-    if os.path.lexists(target) and not overwrite:
-        raise FileExistsError(
-            f"{target!r} is there already. Pass `overwrite=True` to replace it."
-        )
-    if not os.path.isdir(os.path.dirname(target)):
-        raise FileNotFoundError(f"There is no folder for {target!r}.")
 
 
 def _write(model: keras.Model, target: str, ending: str) -> None:

@@ -91,7 +91,9 @@ def save_variables(
         shared = processes.together(values.values())
         with processes.agreeing(shared):
             if processes.writes(shared):
-                _check_target(target, layer._described, overwrite=overwrite)
+                whole_files.check_target(
+                    target, overwrite=overwrite, what=f"{layer._described}: "
+                )
         finish = _start(
             target, values, overwrite=overwrite, quiet=not block, shared=shared
         )
@@ -103,16 +105,6 @@ def save_variables(
     if block:
         pending.wait()
     return pending
-
-
-def _check_target(target: str, layer: str, *, overwrite: bool) -> None:
-    if os.path.lexists(target) and not overwrite:
-        raise FileExistsError(
-            f"{layer}: {target!r} is there already. Pass `overwrite=True` to "
-            "replace it."
-        )
-    if not os.path.isdir(os.path.dirname(target)):
-        raise FileNotFoundError(f"{layer}: there is no folder for {target!r}.")
 
 
 def weights_of(layer: ModelLayer, purpose: str) -> dict[Path, keras.Variable]:

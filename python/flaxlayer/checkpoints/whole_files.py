@@ -53,6 +53,27 @@ def write(path: str, data: bytes, report: Callable[[int], None]) -> None:
         raise
 
 
+def check_target(path: str, *, overwrite: bool, what: str = "") -> None:
+    """Reports a path that nothing can be written to.
+
+    Args:
+        path: an absolute one.
+        overwrite: whether what is there may be replaced.
+        what: what messages begin with.
+
+    Raises:
+        FileExistsError: something is there, and `overwrite` is false.
+        FileNotFoundError: its folder is not there.
+    """
+    if os.path.lexists(path) and not overwrite:
+        raise FileExistsError(
+            f"{what}{path!r} is there already. Pass `overwrite=True` to "
+            "replace it."
+        )
+    if not os.path.isdir(os.path.dirname(path)):
+        raise FileNotFoundError(f"{what}there is no folder for {path!r}.")
+
+
 def put_in_place(temporary: str, path: str) -> None:
     """Gives a file that is complete its name, when it is on the disk.
 

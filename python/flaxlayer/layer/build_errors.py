@@ -3,9 +3,9 @@
 from typing import Any
 
 from flaxlayer.calls import input_specs, model_errors
-from flaxlayer.layer.layer_mesh import LayoutMismatch
 from flaxlayer.paths import StructureMismatch
 from flaxlayer.weights import initialization, memory
+from flaxlayer.weights.layouts import LayoutMismatch
 
 
 def explain(

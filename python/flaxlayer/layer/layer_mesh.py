@@ -2,20 +2,21 @@
 
 import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import keras
 
 from flaxlayer import keras_compat
-from flaxlayer.paths import Path, joined
-from flaxlayer.weights import memory, placed_initializer
+from flaxlayer.paths import Path
+from flaxlayer.weights import (
+    layouts,
+    memory,
+    placed_initializer,
+    variable_tree,
+)
 from flaxlayer.weights.variable_tree import Leaf
-
-
-class LayoutMismatch(ValueError):
-    """A layout does not fit the weight that it is for."""
 
 
 class LayerMesh:
@@ -29,62 +30,76 @@ class LayerMesh:
         self._layer = layer
         self._mesh: Any = None
 
-    def build_on(self, variables: Iterable[keras.Variable]) -> None:
-        """Takes the mesh of the distribution that is set.
+    def take(self) -> None:
+        """Takes the mesh of the distribution that is set."""
+        self._mesh = _mesh()
+
+    def move(self, variables: Iterable[keras.Variable]) -> None:
+        """Moves what the layer had before it was built to where it belongs.
+
+        It may have been made before the distribution was set, or under another.
+        A layout map may ask for the axis names that the layer has only when it
+        is built, so this comes after the rest.
 
         Args:
-            variables: those that the layer has before it is built. It may have
-                been made before the distribution was set, or under another.
+            variables: those that the layer had.
+
+        Raises:
+            layouts.LayoutMismatch: a layout does not fit.
         """
-        self._mesh = _mesh()
         if keras.distribution.distribution() is not None:
             for variable in variables:
-                keras_compat.lay_out(variable)
+                layouts.of(variable.path, variable.shape)
+                keras_compat.lay_out(variable, placed_initializer.placed)
 
     def shardings(
-        self, leaves: Sequence[Leaf], name: str
+        self,
+        leaves: Sequence[Leaf],
+        existing: Mapping[Path, keras.Variable],
+        scope: str,
     ) -> dict[Path, jax.sharding.NamedSharding]:
         """Where the distribution has weights.
 
-        Warns of a layout whose key names the layer, or matches a part of a
-        path, and that no weight has.
+        Warns of a pattern of a layout map that names the layer, or matches a
+        part of a path, and that no weight has.
 
         Args:
-            leaves: the weights that are to be made here.
-            name: that of the layer.
+            leaves: the weights that the layer is to have.
+            existing: those of them that are there already.
+            scope: the path of the layer.
 
         Returns:
-            The shardings of those of which no device is to have the whole.
+            The shardings of those that are to be made, and of which no device
+            is to have the whole.
 
         Raises:
-            LayoutMismatch: a layout has more axes than its weight, or splits
-                one into parts that are not equal; or there is none because a
-                `LayoutMap` refuses to say.
+            layouts.LayoutMismatch: a layout does not fit.
         """
         if self._mesh is None:
             return {}
         paths: list[str] = []
         shardings = {}
         for leaf in leaves:
-            if leaf.spec is not None:
-                paths.append(keras_compat.path_here("/".join(leaf.path)))
-                try:
-                    layout = placed_initializer.layout_of(
-                        paths[-1], leaf.spec.shape
-                    )
-                except ValueError as error:
-                    raise LayoutMismatch(str(error)) from error
-                _check_layout(leaf, layout)
-                if any(axis is not None for axis in layout.axes):
-                    shardings[leaf.path] = layout.backend_layout
-        unmatched = [
-            key
-            for key in keras_compat.layouts_of(
-                keras.distribution.distribution()
+            if leaf.spec is None:
+                continue
+            there = existing.get(leaf.path)
+            paths.append(
+                "/".join((scope, *variable_tree.names_of(leaf.path)))
+                if there is None
+                else there.path
             )
-            or ()
-            if _is_meant_for(key, name, paths)
-            and not any(re.fullmatch(key, path) for path in paths)
+            layout = layouts.of(paths[-1], leaf.spec.shape)
+            if there is None and any(axis is not None for axis in layout.axes):
+                shardings[leaf.path] = layout.backend_layout
+        self._warn_of_patterns(paths, scope)
+        return shardings
+
+    def _warn_of_patterns(self, paths: Sequence[str], scope: str) -> None:
+        unmatched = [
+            pattern
+            for pattern in keras_compat.layout_patterns()
+            if _is_meant_for(pattern, scope, paths)
+            and not any(re.fullmatch(pattern, path) for path in paths)
         ]
         if unmatched and paths:
             warnings.warn(
@@ -94,7 +109,6 @@ class LayerMesh:
                 f"{paths[0]!r}; `flaxlayer.tabulate` lists all.",
                 stacklevel=2,
             )
-        return shardings
 
     def check(self) -> None:
         """Reports a call on another mesh: programs are for one.
@@ -118,10 +132,29 @@ class LayerMesh:
         )
 
 
-def _is_meant_for(key: str, name: str, paths: Sequence[str]) -> bool:
-    """Whether a key of a layout map has to do with a layer of that name."""
-    names_it = re.search(rf"(^|/){re.escape(name)}/(?!output$)", key)
-    return bool(names_it) or any(re.search(key, path) for path in paths)
+def _is_meant_for(pattern: str, scope: str, paths: Sequence[str]) -> bool:
+    """Whether a pattern has to do with the layer of that path.
+
+    It may say that path, or the end of it, as in `.*/net/params/kernel`.
+    """
+    if any(re.search(pattern, path) for path in paths):
+        return True
+    name = scope.rpartition("/")[2]
+    for written in {name, re.escape(name)}:
+        before, found, after = pattern.partition(f"{written}/")
+        # Outputs of layers have layouts too, as `net/output`.
+        if found and after != "output":
+            ends = scope == before + name or scope.endswith(f"/{before}{name}")
+            return ends or _ends(scope, before + re.escape(name))
+    return False
+
+
+def _ends(scope: str, pattern: str) -> bool:
+    """Whether a path, or the last steps of it, is what the pattern matches."""
+    try:
+        return re.search(rf"(?:^|/)(?:{pattern})$", scope) is not None
+    except re.error:  # Half of a pattern need not be one.
+        return False
 
 
 def explain(
@@ -165,28 +198,8 @@ def _devices_of(sharding: Any) -> str:
     if isinstance(sharding, jax.sharding.NamedSharding):
         mesh = sharding.mesh
         devices = [device.id for device in mesh.devices.flat]
-        return f"the mesh {_sizes(mesh)} of the devices {devices}"
+        return f"the mesh {layouts.sizes_of(mesh)} of the devices {devices}"
     return f"the devices {sorted(device.id for device in sharding.device_set)}"
-
-
-def _check_layout(leaf: Leaf, layout: Any) -> None:
-    sizes = _sizes(layout.device_mesh)
-    shape = leaf.spec.shape  # type: ignore[union-attr]
-    weight = f"`{joined(leaf.path)}` of shape {tuple(shape)}"
-    if len(layout.axes) > len(shape):
-        raise LayoutMismatch(
-            f"the layout {layout.axes} is for {len(layout.axes)} dimensions; "
-            f"{weight} has {len(shape)}. Give each dimension an axis of the "
-            "mesh or `None`."
-        )
-    for dimension, axis in enumerate(layout.axes):
-        if axis is not None and shape[dimension] % sizes[axis]:
-            raise LayoutMismatch(
-                f"the layout {layout.axes} splits dimension {dimension} of "
-                f"{weight} over the {sizes[axis]} devices of {axis!r}, which "
-                f"do not divide {shape[dimension]}. Split another dimension, "
-                "use a mesh that divides it, or none (`None`)."
-            )
 
 
 def _mesh() -> Any:
@@ -195,11 +208,6 @@ def _mesh() -> Any:
     if distribution is None or memory.devices_of_distribution() == 1:
         return None
     return distribution.device_mesh
-
-
-def _sizes(mesh: Any) -> dict[str, int]:
-    """Of each axis of a mesh, one of Keras or of JAX."""
-    return dict(zip(mesh.axis_names, mesh.devices.shape, strict=True))
 
 
 def _same(mesh: Any, other: Any) -> bool:
@@ -218,4 +226,4 @@ def _place_of(mesh: Any) -> str:
 
 
 def _described(mesh: Any) -> str:
-    return f"the mesh {_sizes(mesh)} of {mesh.devices.size} devices"
+    return f"the mesh {layouts.sizes_of(mesh)} of {mesh.devices.size} devices"

@@ -11,6 +11,7 @@ from flaxlayer.paths import Path, StructureMismatch, joined
 from flaxlayer.weights import (
     given_weights,
     initialization,
+    layouts,
     memory,
     path_patterns,
     process_agreement,
@@ -112,9 +113,9 @@ class LayerWeights:
         Raises:
             MemoryError: shapes, or arrays that are not of JAX, are larger than
                 all of the memory.
-            ValueError: a value cannot be cast to the dtype it is stored in, or
-                under a distribution over several processes another one has
-                other values.
+            ValueError: a value cannot be cast to the dtype it is stored in;
+                the layout that a distribution has for one does not fit; or
+                over several processes another one has other values.
         """
         given = dict(zip(_KINDS, (params, state), strict=True))
         self.given = frozenset(k for k, x in given.items() if x is not None)
@@ -137,6 +138,8 @@ class LayerWeights:
             raise ValueError(
                 f"{self._layer}: the given weights cannot be stored. {error}."
             ) from error
+        except layouts.LayoutMismatch as error:
+            raise ValueError(f"{self._layer}: {error}") from error
 
     def make(
         self, init: initialization.Initialization, variable_dtype: str

@@ -168,6 +168,8 @@ class ModelLayer(WeightsLayer):
             try:
                 trial = integer_inputs.described(args, kwargs, guess)
                 super().__call__(*trial[0], **trial[1])
+            except process_agreement.Disagreement:
+                raise
             except Exception:
                 continue
             self._inputs.built, self._inputs.guessed = guess, True
@@ -309,9 +311,11 @@ class ModelLayer(WeightsLayer):
             input_shape, self.input_dtype
         )
         process_agreement.check(self._parts, self._described)
-        self._mesh.build_on(self.variables)
+        earlier = self.variables
+        self._mesh.take()
         try:
             specs = self._build_weights_for(specs, assumed)
+            self._mesh.move(earlier)
         except process_agreement.Disagreement:
             raise
         except Exception as error:
@@ -379,7 +383,11 @@ class ModelLayer(WeightsLayer):
                     lambda: process_agreement.described(init.leaves),
                     self._described,
                 )
-                init.spread(self._mesh.shardings(init.leaves, self.name))
+                init.spread(
+                    self._mesh.shardings(
+                        init.leaves, self._weights.by_path(), self.path or ""
+                    )
+                )
                 self._weights.make(init, self.variable_dtype)
                 self._track_weights()
         self._metrics_of_calls.create(sorted(self._model.metric_paths))

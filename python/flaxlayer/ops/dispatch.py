@@ -18,7 +18,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import jax
 
 from flaxlayer import jax_compat
-from flaxlayer.ops import log, native
+from flaxlayer.ops import log, native, partitioning
 
 Policy = Literal["auto", "native", "reference"]
 Kernel = Literal["native", "reference"]
@@ -200,6 +200,7 @@ def choose(op: str, policy: Policy) -> Choice:
                 f'{op} cannot be used: {layout}. Turn it on, or use "auto" or '
                 '"reference".'
             )
+        partitioning.prepare()
         return Choice("native", required=True, reason='the policy is "native"')
 
     if missing is not None:
@@ -212,6 +213,7 @@ def choose(op: str, policy: Policy) -> Choice:
         )
     if layout is not None:
         return Choice("reference", reason=layout)
+    partitioning.prepare()
     return Choice("native", reason="the extension is loaded")
 
 

@@ -21,7 +21,7 @@ from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import ad, batching, mlir, xla
 
 from flaxlayer import jax_compat
-from flaxlayer.ops import log
+from flaxlayer.ops import log, partitioning
 
 _PARTITIONED = "XLA cannot partition it over several devices"
 
@@ -139,7 +139,7 @@ def define(
 
     mlir.register_lowering(primitive, lower)
     if partitioned is not None:
-        jax_compat.lower_with_devices(primitive)
+        partitioning.lower_on_mesh(primitive)
     return primitive
 
 

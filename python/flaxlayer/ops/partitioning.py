@@ -9,6 +9,7 @@ part that one device has.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -32,6 +33,33 @@ Axes = tuple[tuple[str, ...], ...]
 Plan = Callable[[Mesh, list[Axes]], tuple[Callable[..., Any], list[Axes]]]
 
 
+_of_mesh: list[Primitive] = []
+
+
+def lower_on_mesh(primitive: Primitive) -> None:
+    """Has the lowering rule of a primitive told of the mesh of a program."""
+    _of_mesh.append(primitive)
+
+
+@functools.cache
+def prepare() -> None:
+    """Has programs be lowered for the mesh they are for, if there can be one.
+
+    JAX then lowers them for devices that are there, and not for a
+    `jax.sharding.AbstractMesh`. A process of one device needs no kernels on a
+    mesh, and is where programs for other machines are lowered.
+
+    Call it before any is lowered.
+    """
+    try:
+        devices = jax.device_count("cpu")
+    except RuntimeError:  # JAX was told not to have that platform.
+        return
+    if devices > 1:
+        for primitive in _of_mesh:
+            jax_compat.lower_with_devices(primitive)
+
+
 # The identity. JAX has the rules of a program told of its mesh if there is an
 # operation in it that asks for this, and operations on typed keys, which are
 # JAX's own, do not: they turn into ours only when they are lowered.
@@ -41,11 +69,12 @@ located_p.def_abstract_eval(lambda aval: aval)
 mlir.register_lowering(located_p, lambda ctx, array: [array])
 batching.defvectorized(located_p)
 ad.defjvp(located_p, lambda tangent, array: tangent)
-jax_compat.lower_with_devices(located_p)
+lower_on_mesh(located_p)
 
 
 def located(array: jax.Array) -> jax.Array:
     """The same array, or typed keys, in a program that is told of its mesh."""
+    prepare()
     if not jax.dtypes.issubdtype(array.dtype, jax.dtypes.prng_key):
         return located_p.bind(array)
     return jax.random.wrap_key_data(

@@ -1,6 +1,5 @@
 """Initializers whose values get to where Keras wants the variable to live."""
 
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +8,7 @@ import keras
 import numpy as np
 
 from flaxlayer import keras_compat
-from flaxlayer.weights import memory
+from flaxlayer.weights import layouts, memory
 
 
 def placed(value: Any, sharding: jax.sharding.Sharding) -> jax.Array:
@@ -82,22 +81,6 @@ class PlacedInitializer(CompilableInitializer):
             return placed(self._initialize(shape, dtype), sharding)
 
 
-def layout_of(path: str, shape: Any) -> Any:
-    """The `keras.distribution.TensorLayout` that a variable will have.
-
-    Args:
-        path: that of the variable.
-        shape: that of the variable.
-
-    Raises:
-        ValueError: the layout map of the distribution that is set refuses.
-    """
-    distribution: Any = keras.distribution.distribution()
-    return distribution.get_variable_layout(
-        types.SimpleNamespace(path=path, shape=shape)
-    )
-
-
 def for_keras(
     initialize: Callable[..., jax.Array], name: str, shape: Any, dtype: Any
 ) -> CompilableInitializer | jax.Array:
@@ -111,6 +94,9 @@ def for_keras(
         name: that of the variable, in the name scope that is entered.
         shape: that of the variable.
         dtype: that of the variable.
+
+    Raises:
+        layouts.LayoutMismatch: the layout that it is to have does not fit.
     """
     # On one device Keras leaves values where they are, and warns of a mix with
     # others where one has a layout.
@@ -121,6 +107,6 @@ def for_keras(
     value = initialize(shape, dtype)
     if alone:
         return value
-    layout = layout_of(keras_compat.path_here(name), shape)
+    layout: Any = layouts.of(keras_compat.path_here(name), shape)
     with jax.ensure_compile_time_eval():
         return placed(value, layout.backend_layout)

@@ -245,6 +245,7 @@ def create(
     Raises:
         StructureMismatch: a value cannot be cast to the dtype it would be
             stored in, as `casting` says. Nothing is created then.
+        layouts.LayoutMismatch: a layout of the distribution does not fit.
     """
 
     def follows_policy(leaf: Leaf) -> bool:
@@ -263,7 +264,7 @@ def create(
         if existing is not None and leaf.path in existing:
             variables.append(existing[leaf.path])
             continue
-        *scopes, name = leaf.path or ("value",)
+        *scopes, name = names_of(leaf.path)
         as_policy = follows_policy(leaf)
         initialize = (
             _constant(leaf) if initializer is None else initializer(leaf.path)
@@ -272,23 +273,29 @@ def create(
         # Not `add_weight`, which leaves the name scopes it is called in.
         with contextlib.ExitStack() as stack:
             for scope in scopes:
-                stack.enter_context(keras.name_scope(scope or "_"))
+                stack.enter_context(keras.name_scope(scope))
             variables.append(
                 keras.Variable(
                     placed_initializer.for_keras(
-                        initialize, name or "_", leaf.spec.shape, dtype
+                        initialize, name, leaf.spec.shape, dtype
                     ),
                     shape=leaf.spec.shape,
                     dtype=dtype,
                     # An optimizer cannot step integers: they are state.
                     trainable=trainable and is_differentiable(leaf.spec),
                     autocast=as_policy,
-                    name=name or "_",
+                    name=name,
                 )
             )
     return VariableTree(
         leaves, variables, treedef, prefix=prefix, follows_policy=trainable
     )
+
+
+def names_of(path: Path) -> tuple[str, ...]:
+    """The name scopes of the variable of a leaf, and its own name."""
+    # A tree may be one leaf; and Keras has no empty names.
+    return tuple(step or "_" for step in path or ("value",))
 
 
 def mismatches(

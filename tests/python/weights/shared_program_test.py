@@ -313,7 +313,7 @@ for path, value in values.items():
     np.testing.assert_array_equal(np.asarray(value), expected[path], path)
     split = not value.sharding.is_fully_replicated
     assert split == (not path.endswith("out/bias")), path
-assert moved <= {(8,)}, moved  # That bias.
+assert moved <= {(8,), (2,)}, moved  # That bias, and the seed.
 print("same")
 """
 
