@@ -293,6 +293,37 @@ def test_a_program_is_lowered_for_devices_that_are_not_here(native_kernels):
         assert exported.nr_devices == 8
 
 
+@pytest.mark.parametrize("kernels", ["auto", "reference"])
+@pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])
+def test_a_training_step_is_lowered_for_accelerators(platform, kernels):
+    layer = FlaxLayer(
+        Net(),
+        seed=0,
+        rngs=("dropout", "noise"),
+        nonfinite_state="keep",
+        kernels=kernels,
+    )
+    layer.build((None, 4))
+
+    def step(trainable, state, x):
+        def loss(trainable):
+            outputs, new = layer.stateless_call(
+                trainable, state, x, training=True
+            )
+            return outputs.sum(), new
+
+        return jax.value_and_grad(loss, has_aux=True)(trainable)
+
+    exported = jax.export.export(jax.jit(step), platforms=[platform])(
+        *weights(layer), X
+    )
+    assert exported.platforms == (platform,)
+    text = exported.mlir_module()
+    assert "flaxlayer" not in re.sub(r"loc\(.*", "", text)
+    # The keys of a call, and the words of its mask, are JAX's own.
+    assert "threefry" in text or "shift_right_logical" in text
+
+
 def test_exported_inference_takes_any_batch(layer):
     (size,) = jax.export.symbolic_shape("n")
     spec = jax.ShapeDtypeStruct((size, 4), np.float32)
