@@ -205,7 +205,7 @@ def choose(op: str, policy: Policy) -> Choice:
 
     if missing is not None:
         return Choice("reference", reason=missing)
-    platform = jax.default_backend()
+    platform = _platform()
     if platform != "cpu":
         return Choice(
             "reference",
@@ -259,7 +259,7 @@ class KernelReport:
         unavailable_reason: Why it cannot, or None.
         build_info: What the extension was built with, or None without one.
         jax_version: The version of the running JAX.
-        platform: JAX's default platform.
+        platform: JAX's default platform, or that of `jax.default_device`.
     """
 
     policy: Policy
@@ -311,7 +311,7 @@ def explain_kernels() -> KernelReport:
         unavailable_reason=native.unavailable_reason(),
         build_info=native.build_info(),
         jax_version=jax.__version__,
-        platform=jax.default_backend(),
+        platform=_platform(),
     )
 
 
@@ -321,6 +321,14 @@ def _explain(op: str, policy: Policy) -> OpReport:
     except RuntimeError as error:
         return OpReport(None, str(error))
     return OpReport(choice.kernel, choice.reason)
+
+
+def _platform() -> str:
+    """Where arrays go that nobody has placed, as `jax.default_device` has it."""
+    device: Any = jax.config.jax_default_device
+    if device is None:
+        return jax.default_backend()
+    return device if isinstance(device, str) else device.platform
 
 
 def _check(policy: str) -> None:

@@ -189,6 +189,18 @@ def test_auto_on_another_platform(loaded, monkeypatch):
     assert "tpu" in choice.reason
 
 
+@pytest.mark.parametrize("by_name", [True, False])
+def test_auto_where_the_cpu_is_the_device_by_default(
+    loaded, monkeypatch, by_name
+):
+    monkeypatch.setattr(jax, "default_backend", lambda: "cuda")
+    device = "cpu" if by_name else jax.devices("cpu")[0]
+    with jax.default_device(device):
+        assert dispatch.choose("rng_fold", "auto").kernel == "native"
+        assert dispatch.explain_kernels().platform == "cpu"
+    assert dispatch.choose("rng_fold", "auto").kernel == "reference"
+
+
 def test_native_with_the_extension(loaded):
     choice = dispatch.choose("rng_fold", "native")
     assert choice == dispatch.Choice("native", required=True)
