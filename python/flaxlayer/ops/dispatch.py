@@ -324,8 +324,9 @@ def _explain(op: str, policy: Policy) -> OpReport:
 
 
 def _platform() -> str:
-    """Where arrays go that nobody has placed, as `jax.default_device` has it."""
-    device: Any = jax.config.jax_default_device
+    """That of arrays which nobody placed, as `jax.default_device` has it."""
+    config: Any = jax.config
+    device = config.jax_default_device
     if device is None:
         return jax.default_backend()
     return device if isinstance(device, str) else device.platform
