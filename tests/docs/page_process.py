@@ -12,7 +12,8 @@ import runpy
 import warnings
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["flaxlayer"])
+# All of it: importing `flaxlayer` alone imports little.
+_CONTEXT.set_forkserver_preload(["flaxlayer", "keras"])
 
 
 def run(program: pathlib.Path, devices: int = 1) -> tuple[int, str]:

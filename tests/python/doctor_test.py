@@ -16,6 +16,9 @@ import flaxlayer
 from flaxlayer import backend, doctor, jax_compat
 from flaxlayer.ops import native
 
+# Imported now, before tests make up what is installed.
+_ = flaxlayer.FlaxLayer
+
 REINSTALL = "python -m pip install --force-reinstall --no-deps --no-cache-dir"
 PROJECT = tomllib.loads(pathlib.Path("pyproject.toml").read_text())["project"]
 

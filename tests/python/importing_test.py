@@ -1,0 +1,88 @@
+"""What importing the package imports, and when Keras knows its layers."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import flaxlayer
+
+REGISTERED = """
+assert keras.saving.get_registered_object("flaxlayer>FlaxLayer")
+assert keras.saving.get_registered_object("flaxlayer>JaxLayer")
+"""
+
+
+def run(code):
+    """Runs code in a new process, where a warning is an error."""
+    return subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", code],
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        # Looking for Keras is not importing it.
+        """
+import sys, flaxlayer
+from importlib.util import find_spec
+
+for name in ("flax", "jax", "keras", "numpy", "tensorflow"):
+    assert name not in sys.modules, name
+assert find_spec("keras") and find_spec("keras.layers")
+import keras
+assert type(keras.__loader__) is type(keras.layers.__loader__)
+assert keras.__spec__.loader is keras.__loader__
+""",
+        "import keras, flaxlayer",
+        # A module of ours is what imports Keras.
+        """
+import flaxlayer.layer.model_layer, keras, sys
+assert "flaxlayer.checkpoints" not in sys.modules
+flaxlayer.FlaxLayer
+assert "flaxlayer.checkpoints" in sys.modules
+""",
+    ],
+    ids=["first", "later", "within"],
+)
+def test_keras_knows_the_layers_whenever_it_is_imported(code):
+    result = run(code + REGISTERED)
+    assert result.returncode == 0, result.stderr
+
+
+def test_where_the_layers_cannot_be_imported_importing_keras_warns():
+    result = run("""
+import sys, warnings
+sys.modules["flax"] = None
+import flaxlayer
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import keras
+(warning,) = caught
+assert "flaxlayer cannot be used: import of flax" in str(warning.message)
+try:
+    flaxlayer.FlaxLayer
+except ImportError as error:
+    assert "flaxlayer.FlaxLayer cannot be used: import of" in str(error)
+    assert isinstance(error.__cause__, ModuleNotFoundError)
+""")
+    assert result.returncode == 0, result.stderr
+
+
+def test_all_names_are_listed_and_others_are_none():
+    assert set(flaxlayer.__all__) <= set(dir(flaxlayer))
+    with pytest.raises(AttributeError, match="has no attribute 'Flaxlayer'"):
+        _ = flaxlayer.Flaxlayer
+
+
+def test_every_public_name_is_where_it_is_said_to_be():
+    for name in flaxlayer.__all__:
+        value = getattr(flaxlayer, name)
+        assert value is flaxlayer.__dict__[name]
