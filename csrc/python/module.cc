@@ -24,6 +24,19 @@ py::capsule HandlerCapsule(XLA_FFI_Handler* handler) {
   return py::capsule(reinterpret_cast<void*>(handler));
 }
 
+// A version is raised when a handler takes other operands or attributes, or
+// computes anything else: exported programs name the one they were made for.
+py::dict Versions() {
+  py::dict versions;
+  versions["flaxlayer_fold_in"] = 1;
+  versions["flaxlayer_random_bits"] = 1;
+  versions["flaxlayer_random_block"] = 1;
+  versions["flaxlayer_random_split"] = 1;
+  versions["flaxlayer_rng_fold"] = 1;
+  versions["flaxlayer_state_merge"] = 1;
+  return versions;
+}
+
 py::dict Registrations() {
   py::dict targets;
   targets["flaxlayer_fold_in"] = HandlerCapsule(FlaxlayerFoldIn);
@@ -68,6 +81,8 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "XLA FFI handlers of flaxlayer; see flaxlayer.ops.native.";
   m.def("registrations", &flaxlayer::Registrations,
         "Custom call target name -> capsule of its CPU handler.");
+  m.def("versions", &flaxlayer::Versions,
+        "Custom call target name -> version of its handler.");
   m.def("build_info", &flaxlayer::BuildInfo,
         "compiler (str), cpp_standard (int, the value of __cplusplus), "
         "xla_ffi_api ((major, minor) of the headers built with), "

@@ -12,6 +12,7 @@ import functools
 import importlib
 import pathlib
 import types
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -59,6 +60,35 @@ def build_info() -> dict[str, Any] | None:
     return None if module is None else module.build_info()
 
 
+def versions() -> dict[str, int]:
+    """The version of each handler, by the name of its target; {} for none."""
+    module = _load().module
+    return {} if module is None else module.versions()
+
+
+def versioned(target: str) -> str:
+    """What a handler is called in exported programs: with its version.
+
+    Such a program may be loaded by another version of flaxlayer, whose handler
+    takes something else. By this name XLA does not find it there.
+    """
+    return _versioned(target, versions()[target])
+
+
+def called(targets: Iterable[str]) -> dict[str, int]:
+    """The handlers, and their versions, among the targets of custom calls.
+
+    Args:
+        targets: as exported programs call them.
+    """
+    ours = {_versioned(name, v): (name, v) for name, v in versions().items()}
+    return dict(ours[target] for target in targets if target in ours)
+
+
+def _versioned(target: str, version: int) -> str:
+    return f"{target}.v{version}"
+
+
 @functools.cache
 def _load() -> _Status:
     """Imports and registers once in a process.
@@ -81,8 +111,10 @@ def _load() -> _Status:
         # those built for a newer version, leaves JAX without a CPU. Registered
         # afterwards it is an error here.
         jax.devices("cpu")
+        known = module.versions()
         for target, handler in module.registrations().items():
-            jax.ffi.register_ffi_target(target, handler, platform="cpu")
+            for name in (target, _versioned(target, known[target])):
+                jax.ffi.register_ffi_target(name, handler, platform="cpu")
     except Exception as error:
         return _Status(module, f"its handlers were not registered: {error}")
     return _Status(module, None)

@@ -16,12 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.extend.core import Primitive
 from jax.extend.mlir.dialects import stablehlo
 from jax.interpreters import ad, batching, mlir, xla
 
 from flaxlayer import jax_compat
-from flaxlayer.ops import log, partitioning
+from flaxlayer.ops import log, native, partitioning
 
 _PARTITIONED = "XLA cannot partition it over several devices"
 
@@ -99,13 +100,16 @@ def define(
         ad.primitive_jvps[primitive] = jvp
 
     def lower(ctx, *operands, required: bool, **static):
-        obstacle = _obstacle(ctx)
+        obstacle = _obstacle(ctx, required)
         if obstacle is None:
             aliased = aliases(len(operands))
             if aliased:
                 operands = _behind_barrier(operands)
+            exported = jax_compat.lowering_for_export(ctx)
             rule = jax.ffi.ffi_lowering(
-                target, operand_output_aliases=dict(aliased)
+                native.versioned(target) if exported else target,
+                operand_output_aliases=dict(aliased),
+                result_shapes=_result_shapes(ctx, operands),
             )
             return rule(ctx, *operands, **attributes(**static))
         if (
@@ -143,15 +147,40 @@ def define(
     return primitive
 
 
-def _obstacle(ctx: Any) -> str | None:
-    """Why there can be no native call where something is lowered, or None."""
+def _obstacle(ctx: Any, required: bool) -> str | None:
+    """Why there can be no native call where something is lowered, or None.
+
+    Where it is required an exported program has it: JAX itself refuses to
+    export calls of which it does not know that they can be made where the
+    program is loaded, unless it is told that they can. `flaxlayer.export` tells
+    it so, since `flaxlayer.serving` registers the handlers.
+    """
     if jax_compat.lowering_platforms(ctx) != ("cpu",):
         return "it is for the platform cpu only"
-    if jax_compat.lowering_for_export(ctx):
+    if jax_compat.lowering_for_export(ctx) and not required:
         return "an exported program cannot call it where it is loaded"
     if jax_compat.lowering_num_partitions(ctx) != 1:
         return _PARTITIONED
     return None
+
+
+def _result_shapes(ctx: Any, operands: Sequence[Any]) -> Any:
+    """What an exported program computes the shapes of the results as.
+
+    `None` where all sizes are known.
+    """
+    shapes = [aval.shape for aval in ctx.avals_out]
+    if all(isinstance(size, int) for shape in shapes for size in shape):
+        return None
+
+    def sizes(*_: Any) -> list[jax.Array]:
+        return [
+            jax.numpy.stack([jax.numpy.asarray(d, np.int32) for d in shape])
+            for shape in shapes
+        ]
+
+    rule = mlir.lower_fun(sizes, multiple_results=True)
+    return list(rule(ctx.replace(avals_out=None), *operands))
 
 
 def _behind_barrier(operands: Sequence[Any]) -> Sequence[Any]:

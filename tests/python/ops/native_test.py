@@ -128,7 +128,8 @@ def test_the_extension_offers_nothing_else(native_kernels):
     from flaxlayer import _native
 
     public = {name for name in dir(_native) if not name.startswith("_")}
-    assert public == {"build_info", "registrations"}
+    assert public == {"build_info", "registrations", "versions"}
+    assert set(_native.versions()) == set(_native.registrations())
     assert set(_native.registrations()) == {
         "flaxlayer_fold_in",
         "flaxlayer_random_bits",
@@ -156,6 +157,7 @@ def handler(call_frame):
 
 extension = types.ModuleType("flaxlayer._native")
 extension.registrations = lambda: {"flaxlayer_test": jax.ffi.pycapsule(handler)}
+extension.versions = lambda: {"flaxlayer_test": 1}
 extension.build_info = lambda: {}
 sys.modules["flaxlayer._native"] = extension
 
