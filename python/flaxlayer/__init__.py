@@ -25,6 +25,9 @@ if TYPE_CHECKING:
         save_model,
         save_variables,
     )
+    from flaxlayer.exports.check import CheckFailed
+    from flaxlayer.exports.export import export
+    from flaxlayer.exports.report import Comparison, ExportReport
     from flaxlayer.flax_layer import FlaxLayer
     from flaxlayer.jax_layer import JaxLayer
     from flaxlayer.ops.dispatch import explain_kernels, kernels
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CallArguments",
+    "CheckFailed",
+    "Comparison",
+    "ExportReport",
     "FlaxLayer",
     "JaxLayer",
     "ModelCheckpoint",
@@ -40,6 +46,7 @@ __all__ = [
     "PendingSave",
     "__version__",
     "explain_kernels",
+    "export",
     "kernels",
     "layout_map",
     "load_model",
@@ -52,12 +59,16 @@ __all__ = [
 # Where each name is, but for `__version__`.
 _MODULES = {
     "CallArguments": "calls.call_arguments",
+    "CheckFailed": "exports.check",
+    "Comparison": "exports.report",
+    "ExportReport": "exports.report",
     "FlaxLayer": "flax_layer",
     "JaxLayer": "jax_layer",
     "ModelCheckpoint": "checkpoints",
     "OrbaxBackup": "checkpoints",
     "PendingSave": "checkpoints",
     "explain_kernels": "ops.dispatch",
+    "export": "exports.export",
     "kernels": "ops.dispatch",
     "layout_map": "axis_layouts",
     "load_model": "peer_files",

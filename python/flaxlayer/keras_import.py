@@ -24,8 +24,8 @@ def when_imported(then: Callable[[], None]) -> None:
 def is_importing(package: str) -> bool:
     """Whether a module below a package is being imported just now.
 
-    Needs `_initializing` of a module's spec, by which Python itself tells that a
-    module is partially initialised. Should it go away the answer is no.
+    Needs `_initializing` of a module's spec, by which Python itself tells that
+    a module is partially initialised. Should it go away the answer is no.
     """
     return any(
         getattr(getattr(module, "__spec__", None), "_initializing", False)

@@ -1,0 +1,1 @@
+"""Models as files that are served without this package's layers."""

@@ -1,0 +1,201 @@
+"""Loads what was exported in a new process, and compares what it computes."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from flaxlayer.exports import dimensions
+from flaxlayer.exports.endpoint import ExportedEndpoint
+from flaxlayer.exports.report import Comparison
+from flaxlayer.serving import array_file
+from flaxlayer.serving.signature import Array
+
+_READERS = pathlib.Path(__file__).parent / "readers"
+
+# Sizes of the batch, and of whatever else is not known: long enough for the
+# windows of most convolutions.
+_SIZES = ((1, 16), (3, 23), (8, 16))
+
+
+class CheckFailed(RuntimeError):
+    """What was exported does not compute what it was exported from."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    endpoint: ExportedEndpoint
+    sizes: dict[str, int]
+    inputs: list[np.ndarray]
+    expected: list[np.ndarray]
+
+
+def run(
+    path: str,
+    reader: str,
+    endpoints: Sequence[ExportedEndpoint],
+    *,
+    tolerance: float,
+    environment: Mapping[str, str],
+    fixed: Mapping[str, int] | None = None,
+) -> tuple[Comparison, ...]:
+    """Compares calls on new random data.
+
+    Args:
+        path: what was exported.
+        reader: the program that loads it, in `readers`.
+        endpoints: what it was exported from.
+        tolerance: the difference allowed, in parts of the largest number.
+        environment: variables for the reader.
+        fixed: sizes that names stand for in all calls.
+
+    Raises:
+        CheckFailed: the reader cannot load or call it, or an output differs.
+    """
+    calls = _calls(endpoints, fixed or {})
+    with tempfile.TemporaryDirectory() as folder:
+        results = iter(_results(path, reader, calls, folder, environment))
+    compared = []
+    for call in calls:
+        largest = 0.0
+        allowed = tolerance
+        for spec, expected in zip(
+            call.endpoint.outputs, call.expected, strict=True
+        ):
+            received = next(results)
+            if received.dtype != expected.dtype:
+                received = received.view(expected.dtype)
+            limit = _limit(expected.dtype, tolerance)
+            difference = _difference(received, expected)
+            if not difference <= limit:
+                raise CheckFailed(
+                    f"{call.endpoint.where}: the output {spec.name!r} is not "
+                    f"what it is here, for {_shown(call.sizes)}. Expected a "
+                    f"difference of at most {limit:.0e}. Received: "
+                    f"{difference:.1e}, shape {received.shape} for "
+                    f"{expected.shape}."
+                )
+            largest, allowed = max(largest, difference), max(allowed, limit)
+        compared.append(
+            Comparison(call.endpoint.name, call.sizes, largest, allowed)
+        )
+    return tuple(compared)
+
+
+def _calls(
+    endpoints: Sequence[ExportedEndpoint], fixed: Mapping[str, int]
+) -> list[_Call]:
+    random = np.random.default_rng(0)
+    calls = []
+    # As a server's, what one call changes is there in the next.
+    state: dict[int, Any] = {}
+    for endpoint in endpoints:
+        names = dimensions.names_in({a.name: a.shape for a in endpoint.inputs})
+        compute = jax.jit(endpoint.__call__)
+        for batch, other in _SIZES if names else _SIZES[:1]:
+            sizes = {
+                name: fixed.get(
+                    name, batch if name == dimensions.BATCH else other
+                )
+                for name in names
+            }
+            inputs = [_random(a, sizes, random) for a in endpoint.inputs]
+            weights = [state.get(id(v), v.value) for v in endpoint.weights]
+            outputs, changed = compute(weights, inputs)
+            state.update(zip(map(id, endpoint.state), changed, strict=True))
+            expected = [np.asarray(output) for output in outputs]
+            calls.append(_Call(endpoint, sizes, inputs, expected))
+    return calls
+
+
+def _random(
+    array: Array, sizes: Mapping[str, int], random: np.random.Generator
+) -> np.ndarray:
+    """New data: integers are 0 or 1, which every vocabulary has."""
+    shape = tuple(sizes[d] if isinstance(d, str) else d for d in array.shape)
+    dtype = jnp.dtype(array.dtype)
+    if jnp.issubdtype(dtype, jnp.floating):
+        return random.normal(size=shape).astype(dtype)
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return (random.normal(size=shape) + 0j).astype(dtype)
+    return random.integers(0, 2, shape).astype(dtype)
+
+
+def _results(
+    path: str,
+    reader: str,
+    calls: Sequence[_Call],
+    folder: str,
+    environment: Mapping[str, str],
+) -> list[np.ndarray]:
+    """All outputs that the reader's process makes of the calls, in order."""
+    described = [
+        {
+            "endpoint": call.endpoint.name,
+            "inputs": [a.name for a in call.endpoint.inputs],
+            "outputs": [a.name for a in call.endpoint.outputs],
+        }
+        for call in calls
+    ]
+    arrays = [
+        array.view(array_file.storage_dtype(array.dtype))
+        for call in calls
+        for array in call.inputs
+    ]
+    given, results = (
+        os.path.join(folder, name) for name in ("calls.npz", "results.npz")
+    )
+    np.savez(given, np.array(json.dumps(described)), *arrays)
+    done = subprocess.run(
+        [sys.executable, str(_READERS / f"{reader}.py"), path, given, results],
+        env={
+            **os.environ,
+            # What can be imported here can be there.
+            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            **environment,
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise CheckFailed(
+            f"{path!r} was written, and could not be loaded and called by its "
+            f"reader in a new process: {lines[-1]}"
+        ) from RuntimeError(done.stderr[-10_000:])
+    with np.load(results, allow_pickle=False) as file:
+        return list(file.values())
+
+
+def _difference(received: np.ndarray, expected: np.ndarray) -> float:
+    if received.shape != expected.shape:
+        return float("inf")
+    kind = np.complex128 if expected.dtype.kind == "c" else np.float64
+    a, b = received.astype(kind), expected.astype(kind)
+    same = (a == b) | (np.isnan(a) & np.isnan(b))
+    if same.all():
+        return 0.0
+    finite = np.abs(b[np.isfinite(b)])
+    scale = max(1.0, finite.max() if finite.size else 0.0)
+    return float(np.abs(a - b)[~same].max() / scale)
+
+
+def _limit(dtype: np.dtype, tolerance: float) -> float:
+    """The difference allowed: what rounding once does to a narrow dtype."""
+    if not tolerance or not jnp.issubdtype(dtype, jnp.floating):
+        return tolerance
+    return max(tolerance, 4 * float(jnp.finfo(dtype).eps))
+
+
+def _shown(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in sizes.items()) or "its only sizes"

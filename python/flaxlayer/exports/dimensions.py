@@ -1,0 +1,100 @@
+"""Names for the sizes of inputs that are not known."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.export
+
+BATCH = "batch"
+
+# Words of JAX's own in expressions of sizes.
+_TAKEN = ("floordiv", "max", "min", "mod", "non_negative")
+
+
+class Way(NamedTuple):
+    """What sizes of inputs are taken for.
+
+    Attributes:
+        any_batch: whether the first axis is unknown where its size is known.
+        shared: whether all inputs have one unknown size on the same axis.
+    """
+
+    any_batch: bool
+    shared: bool
+
+
+def named(
+    inputs: Mapping[str, Any], masked: Mapping[str, str], way: Way
+) -> dict[str, tuple[int | str, ...]]:
+    """Shapes with a name for every size that is not known.
+
+    The first axis is the batch, one for all inputs. Any other is called by its
+    input and its place, and is that of the input in its mask.
+
+    Args:
+        inputs: what has a shape, by name; `None` and names are unknown sizes.
+        masked: for each mask that of the input it is a mask of.
+        way: what is taken for unknown.
+    """
+
+    def name(owner: str, axis: int, size: Any) -> int | str:
+        if axis == 0 and (size is None or way.any_batch):
+            return BATCH
+        if size is not None:
+            return size
+        text = f"size_{axis}" if way.shared else f"{owner}_{axis}"
+        text = re.sub(r"\W", "_", text)
+        return text if re.match("[A-Za-z_]", text) else f"_{text}"
+
+    return {
+        key: tuple(
+            name(masked.get(key, key), axis, size)
+            for axis, size in enumerate(spec.shape)
+        )
+        for key, spec in inputs.items()
+    }
+
+
+def names_in(shapes: Mapping[str, Sequence[int | str]]) -> list[str]:
+    """The names in shapes, in the order in which they come.
+
+    Raises:
+        ValueError: a name is none that can be used.
+    """
+    found = dict.fromkeys(
+        size
+        for shape in shapes.values()
+        for size in shape
+        if isinstance(size, str)
+    )
+    for name in found:
+        if not name.isidentifier() or name in _TAKEN or not name.isascii():
+            raise ValueError(
+                "the name of an unknown size must be a Python identifier other "
+                f"than {list(_TAKEN)}. Received: {name!r}."
+            )
+    return list(found)
+
+
+def symbolic(
+    shapes: Mapping[str, Sequence[int | str]],
+) -> dict[str, tuple[Any, ...]]:
+    """The same with the symbolic dimensions of JAX for names."""
+    names = names_in(shapes)
+    symbols: dict[str, Any] = {}
+    if names:
+        made = jax.export.symbolic_shape(", ".join(names))
+        symbols = dict(zip(names, made, strict=True))
+    return {
+        key: tuple(
+            symbols.get(d, d) if isinstance(d, str) else d for d in shape
+        )
+        for key, shape in shapes.items()
+    }
+
+
+def of_dims(shape: Sequence[Any]) -> tuple[int | str, ...]:
+    """A shape with text for its symbolic dimensions."""
+    return tuple(d if isinstance(d, int) else str(d) for d in shape)

@@ -1,0 +1,236 @@
+"""Models as programs of JAX: what a server computes is what they compute."""
+
+import re
+
+import jax
+import keras
+import numpy as np
+import pytest
+
+import flaxlayer
+from flaxlayer import serving
+from flaxlayer.exports import endpoint, inputs, stablehlo
+from tests.python.exports import exported_models as models
+
+
+@pytest.fixture(scope="module")
+def layers():
+    """Models of all kinds, by the names of endpoints."""
+    step, _, _ = models.decoder()
+    return {
+        "images": models.images(),
+        "tokens": models.tokens(),
+        "masked": models.masked(),
+        "pair": models.pair(),
+        "added": models.added(),
+        "nnx": models.of_nnx(),
+        "noisy": models.noisy(),
+        "step": step,
+        **models.autoencoder(),
+    }
+
+
+@pytest.fixture(scope="module")
+def exported(layers, tmp_path_factory):
+    """All of them in one export, with what the check has said of it."""
+    path = tmp_path_factory.mktemp("exported") / "models"
+    _, _, specs = models.decoder()
+    report = flaxlayer.export(layers, path, inputs={"step": specs})
+    return report, serving.load(path)
+
+
+def same(received, expected):
+    flat = jax.tree_util.tree_leaves_with_path
+    for (path, a), (other, b) in zip(
+        flat(received), flat(expected), strict=True
+    ):
+        assert path == other
+        assert np.asarray(a).dtype == np.asarray(b).dtype
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))
+
+
+def test_all_of_it_was_compared_with_no_difference(exported, layers):
+    report, _ = exported
+    assert {each.endpoint for each in report.compared} == set(layers)
+    assert {each.difference for each in report.compared} == {0.0}
+    assert {each.tolerance for each in report.compared} == {0.0}
+    tokens = [e.sizes for e in report.compared if e.endpoint == "tokens"]
+    assert len({sizes["batch"] for sizes in tokens}) == 3
+    assert len({sizes["ids_1"] for sizes in tokens}) == 2
+    assert report.platforms == ("cpu",)
+    assert report.reader == f"JAX {jax.__version__} on cpu"
+    assert re.search(r"tokens\(batch=1, ids_1=16\): differs by 0", str(report))
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_a_model_is_what_its_predict_is(exported, layers, batch):
+    _, served = exported
+    images, ids = models.data(batch, 8, 8, 1), np.arange(6 * batch) % 5
+    ids = ids.reshape(batch, 6)
+    both = {
+        "second": models.data(batch, 9, 3),
+        "first": models.data(batch, 9, 3, seed=1),
+    }
+    for name, x in (("images", images), ("tokens", ids), ("added", both)):
+        expected = layers[name].predict(x, batch_size=batch, verbose=0)
+        same(served.endpoints[name](x), expected)
+
+
+def test_the_arguments_are_those_of_the_layer(exported, layers):
+    _, served = exported
+    a, b = models.data(3, 4), models.data(3, 3)
+    expected = layers["pair"](a, b, scale=np.float32(2))
+    same(served.endpoints["pair"](a, b, scale=2.0), expected)
+    x, mask = models.data(2, 4, 3), np.array([[1, 1, 0, 0], [1, 1, 1, 0]], bool)
+    expected = layers["masked"](x, mask=mask)
+    same(served.endpoints["masked"](x, mask=mask), expected)
+    # Or one after the other, in the model's order.
+    first, second = models.data(2, 5, 3, seed=1), models.data(2, 5, 3)
+    added = served.endpoints["added"]
+    assert [a.name for a in added.inputs] == ["second", "first"]
+    same(added(second, first), added({"first": first, "second": second}))
+
+
+def test_the_sizes_that_are_not_known_have_names(exported):
+    _, served = exported
+    shown = repr(served)
+    assert "masked(x: float32[batch, x_1, 3], mask: bool[batch, x_1])" in shown
+    # It takes any batch, though it was built by one of two.
+    assert "pair(a: float32[batch, 4], b: float32[batch, 3], scale: float" in (
+        shown
+    )
+    # Its lengths are added, so they are one.
+    assert "first: float32[batch, size_1, 3]" in shown
+    # Keras casts what it is given.
+    assert "bfloat16" not in shown.partition("pair(")[2].partition(" -> ")[0]
+
+
+def test_random_numbers_go_on_as_those_of_the_layer_do(exported, layers):
+    _, served = exported
+    x = models.data(4, 3)
+    before = layers["noisy"].seed_generator.state.value
+    results = [np.asarray(served.endpoints["noisy"](x)) for _ in range(3)]
+    same(layers["noisy"].seed_generator.state.value, before)
+    assert not np.array_equal(results[0], results[1])
+    for result in results:
+        same(result, layers["noisy"](x))
+
+
+def test_a_cache_goes_in_and_out_of_each_step(exported):
+    _, served = exported
+    layer, cache, _ = models.decoder()
+    sequence, other = models.data(2, models.STEPS, 8), cache
+    for i in range(models.STEPS):
+        step = sequence[:, i : i + 1]
+        expected, new = layer(step, cache=cache)
+        received, also = served.endpoints["step"](step, cache=other)
+        cache, other = new["cache"], also["cache"]
+        same(received, expected)
+        same(other, cache)
+
+
+def test_methods_of_one_trained_module_share_its_weights(exported):
+    _, served = exported
+    ends = served.signature.endpoints
+    assert set(ends["encode"].weights) | set(ends["decode"].weights) == set(
+        ends["whole"].weights
+    )
+    x = models.data(3, 4)
+    code = served.endpoints["encode"](x)
+    same(served.endpoints["decode"](code), served.endpoints["whole"](x))
+
+
+def test_weights_that_only_look_alike_are_not_shared(tmp_path):
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Dense(3), keras.layers.Dense(3)]
+    )
+    flaxlayer.export(model, tmp_path / "m", check=False)
+    # Both biases are zeros.
+    assert len(serving.load(tmp_path / "m").signature.weights) == 4
+
+
+def test_a_single_endpoint_is_called_by_the_model(tmp_path):
+    layer = models.of_nnx()
+    report = flaxlayer.export(layer, tmp_path / "m", check=False)
+    assert str(report).endswith("not compared")
+    assert report.size == sum(
+        file.stat().st_size for file in (tmp_path / "m").iterdir()
+    )
+    served = serving.load(str(tmp_path / "m"))
+    x = models.data(4, 3)
+    same(served(x), layer(x))
+    assert list(served.endpoints) == ["serve"]
+
+
+def test_programs_for_platforms_that_are_not_here(tmp_path):
+    report = flaxlayer.export(
+        models.tokens(), tmp_path / "m", platforms=("cuda", "tpu")
+    )
+    assert report.compared == ()
+    assert report.note == (
+        "nothing was compared: 'cpu' is none of these platforms"
+    )
+    with pytest.raises(serving.BadExport, match=r"\['cuda', 'tpu'\]"):
+        serving.load(tmp_path / "m")
+    report = flaxlayer.export(
+        models.of_nnx(), tmp_path / "n", platforms=["tpu", "cpu"]
+    )
+    assert len(report.compared) == 3
+    assert report.note == "not compared on tpu"
+
+
+def program(layer, spec=None):
+    found = inputs.of(layer, spec, "it")
+    return stablehlo.exported(
+        endpoint.ExportedEndpoint("serve", layer, found, "it"), ("cpu",)
+    )
+
+
+def test_native_handlers_are_called_by_name_and_version(
+    native_kernels, tmp_path
+):
+    layer = models.noisy("native")
+    report = flaxlayer.export(layer, tmp_path / "m")
+    assert {each.difference for each in report.compared} == {0.0}
+    served = serving.load(tmp_path / "m")
+    handlers = served.signature.endpoints["serve"].handlers
+    assert handlers == {"flaxlayer_fold_in": 1, "flaxlayer_rng_fold": 1}
+    same(served(models.data(2, 3)), layer(models.data(2, 3)))
+    # Words of a shape that is known are native as well.
+    spec = jax.ShapeDtypeStruct((2, 3), "float32")
+    handlers = stablehlo.handlers_of(program(layer, spec))
+    assert "flaxlayer_random_bits" in handlers
+    assert "@flaxlayer_rng_fold.v1(" in program(layer).mlir_module()
+
+
+def test_without_being_asked_for_handlers_are_not_called(native_kernels):
+    assert stablehlo.handlers_of(program(models.noisy("auto"))) == {}
+
+
+def test_jax_alone_exports_handlers_only_where_it_is_told_to(native_kernels):
+    layer = models.noisy("native")
+    function = jax.jit(
+        lambda x: layer.stateless_call(
+            [v.value for v in layer.trainable_variables],
+            [v.value for v in layer.non_trainable_variables],
+            x,
+        )[0]
+    )
+    spec = jax.ShapeDtypeStruct((2, 3), "float32")
+    with pytest.raises(ValueError, match=r"flaxlayer_rng_fold\.v1"):
+        jax.export.export(function)(spec)
+    allowed = [
+        jax.export.DisabledSafetyCheck.custom_call(f"flaxlayer_{name}.v1")
+        for name in ("rng_fold", "fold_in", "random_bits")
+    ]
+    jax.export.export(function, disabled_checks=allowed)(spec)
+
+
+def test_native_handlers_of_other_platforms_there_are_none(
+    native_kernels, tmp_path
+):
+    with pytest.raises(ValueError, match="it is for the platform cpu only"):
+        flaxlayer.export(
+            models.noisy("native"), tmp_path / "m", platforms=("cpu", "cuda")
+        )
+    assert list(tmp_path.iterdir()) == []
