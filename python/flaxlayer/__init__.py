@@ -25,9 +25,7 @@ if TYPE_CHECKING:
         save_model,
         save_variables,
     )
-    from flaxlayer.exports.check import CheckFailed
     from flaxlayer.exports.export import export
-    from flaxlayer.exports.report import Comparison, ExportReport
     from flaxlayer.flax_layer import FlaxLayer
     from flaxlayer.jax_layer import JaxLayer
     from flaxlayer.ops.dispatch import explain_kernels, kernels
@@ -36,9 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CallArguments",
-    "CheckFailed",
-    "Comparison",
-    "ExportReport",
     "FlaxLayer",
     "JaxLayer",
     "ModelCheckpoint",
@@ -59,9 +54,6 @@ __all__ = [
 # Where each name is, but for `__version__`.
 _MODULES = {
     "CallArguments": "calls.call_arguments",
-    "CheckFailed": "exports.check",
-    "Comparison": "exports.report",
-    "ExportReport": "exports.report",
     "FlaxLayer": "flax_layer",
     "JaxLayer": "jax_layer",
     "ModelCheckpoint": "checkpoints",

@@ -31,9 +31,10 @@ class Choice:
     Attributes:
         kernel: The implementation.
         required: Whether the native kernel was asked for by name. Lowering
-            then raises where it cannot emit it (exports, platforms other than
-            CPU, `jax.shard_map` over some axes of a mesh), instead of emitting
-            the reference.
+            then raises where it cannot emit it (platforms other than CPU,
+            `jax.shard_map` over some axes of a mesh), instead of emitting the
+            reference. Exported programs have the call, which JAX refuses to
+            export unless it is told that there is a handler for it.
         reason: Why, for people; no part of equality, so that a reworded
             reason compiles nothing again.
     """
@@ -290,7 +291,7 @@ class KernelReport:
         lines.append(f"jax {self.jax_version}, platform {self.platform}")
         if any(op.kernel == "native" for op in self.ops.values()):
             lines.append(
-                "Exports raise."
+                "jax.export refuses them; flaxlayer.export keeps them."
                 if self.policy == "native"
                 else "Exports use the reference all the same."
             )

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import flaxlayer
+from flaxlayer import serving
 from flaxlayer.exports import check
 from tests.python.exports import exported_models as models
 
@@ -143,7 +144,7 @@ def test_inputs_that_are_not_known_may_be_given(tmp_path):
     with pytest.raises(ValueError, match="inputs of Dense .* are not known"):
         flaxlayer.export(dense, tmp_path / "m")
     flaxlayer.export(dense, tmp_path / "m", inputs=SPEC, check=False)
-    served = flaxlayer.serving.load(tmp_path / "m")
+    served = serving.load(tmp_path / "m")
     x = models.data(2, 3)
     np.testing.assert_array_equal(served(x), dense(x))
 
@@ -153,7 +154,7 @@ def test_sizes_may_be_given_names(tmp_path):
     layer = built(lambda x: x[:, ::2] + x[:, : x.shape[1] // 2])
     spec = jax.ShapeDtypeStruct(("batch", 8, 3), "float32")
     flaxlayer.export(layer, tmp_path / "m", inputs=spec, check=False)
-    served = flaxlayer.serving.load(tmp_path / "m")
+    served = serving.load(tmp_path / "m")
     assert served.endpoints["serve"].inputs[0].shape == ("batch", 8, 3)
 
 
@@ -188,7 +189,7 @@ def test_what_computes_something_else_is_not_left(tmp_path, monkeypatch):
     changed(monkeypatch, None)
     layer = models.of_nnx()
     with pytest.raises(
-        flaxlayer.CheckFailed,
+        check.CheckFailed,
         match=r"the output 'output' is not what it is here, for batch=8. "
         r"Expected a difference of at most 0e\+00. Received: \d\.\de-0",
     ):
@@ -201,7 +202,7 @@ def test_what_its_reader_cannot_load_is_not_left(tmp_path, monkeypatch):
 
     monkeypatch.setattr(signature, "VERSION", 2)
     with pytest.raises(
-        flaxlayer.CheckFailed, match='could not be loaded .* "version" must be'
+        check.CheckFailed, match='could not be loaded .* "version" must be'
     ):
         flaxlayer.export(models.of_nnx(), tmp_path / "m")
     assert list(tmp_path.iterdir()) == []

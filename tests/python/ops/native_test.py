@@ -81,6 +81,7 @@ def test_extension_that_is_rejected(monkeypatch):
     info = {"compiler": "C", "cpp_standard": 201703, "xla_ffi_api": (0, 99)}
     fake = types.SimpleNamespace(
         registrations=lambda: {"flaxlayer_test": object()},
+        versions=lambda: {"flaxlayer_test": 1},
         build_info=lambda: info,
     )
     fake_import(monkeypatch, fake)

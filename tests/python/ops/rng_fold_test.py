@@ -289,11 +289,14 @@ def test_a_serialized_export(auto):
     assert_same(loaded.call(state), stock(state, TAGS))
 
 
-@pytest.mark.parametrize("platform", ["cpu", "tpu"])
-def test_native_by_name_cannot_be_exported(native_kernels, platform):
+@pytest.mark.parametrize(
+    ("platform", "error"), [("cpu", ValueError), ("tpu", RuntimeError)]
+)
+def test_native_by_name_cannot_be_exported(native_kernels, platform, error):
     required = dispatch.choose("rng_fold", "native")
     exporting = export.export(jax.jit(folding(required)), platforms=(platform,))
-    with pytest.raises(RuntimeError, match=r'"native" was asked for.*rng_fold'):
+    # JAX knows of none that it is there where the program is loaded.
+    with pytest.raises(error, match="rng_fold"):
         exporting(random_words(2))
 
 

@@ -869,10 +869,13 @@ def test_export_with_a_symbolic_batch(auto):
     np.testing.assert_array_equal(merged, [[1, 1], [0, 0], [1, 1]])
 
 
-@pytest.mark.parametrize("platform", ["cpu", "tpu"])
-def test_native_by_name_cannot_be_exported(native, platform):
+@pytest.mark.parametrize(
+    ("platform", "error"), [("cpu", ValueError), ("tpu", RuntimeError)]
+)
+def test_native_by_name_cannot_be_exported(native, platform, error):
     exporting = export.export(jax.jit(merging(native)), platforms=(platform,))
-    with pytest.raises(RuntimeError, match=r'"native" was asked .*state_merge'):
+    # JAX knows of none that it is there where the program is loaded.
+    with pytest.raises(error, match="state_merge"):
         exporting(*leaves())
 
 

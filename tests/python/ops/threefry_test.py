@@ -294,7 +294,8 @@ def test_export_with_a_symbolic_size():
 
 
 def test_native_by_name_cannot_be_exported():
-    with pytest.raises(RuntimeError, match=r'"native" was asked for.*export'):
+    # JAX does not know that it is there where the program is loaded.
+    with pytest.raises(ValueError, match=r"flaxlayer_random_split\.v1"):
         export.export(jax.jit(functools.partial(draw_from, required=True)))(
             np.array([1, 2], np.uint32)
         )
