@@ -4,10 +4,18 @@ Every function here says what it needs of JAX, and has a test that fails
 plainly when that goes away.
 """
 
+import contextlib
 import functools
 import importlib
 import math
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import (
+    Callable,
+    Hashable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from typing import Any, NamedTuple
 
 import jax
@@ -72,6 +80,28 @@ def symbolic_dimension(name: str, *, at_least: int) -> Any:
     return jax.export.symbolic_shape(
         f"({name})", constraints=[f"{name} >= {at_least}"]
     )[0]
+
+
+@contextlib.contextmanager
+def calling_convention(version: int | None) -> Iterator[None]:
+    """Has `jax.export` write programs in a version of its calling convention.
+
+    Needs the configuration option `jax_export_calling_convention_version`,
+    which is documented as a flag and has no context manager.
+
+    Args:
+        version: the version; `None` for the one that is set.
+    """
+    if version is None:
+        yield
+        return
+    config: Any = jax.config
+    set_before = config.jax_export_calling_convention_version
+    config.update("jax_export_calling_convention_version", version)
+    try:
+        yield
+    finally:
+        config.update("jax_export_calling_convention_version", set_before)
 
 
 def trace_of_calls(function: Callable[..., Any], *arguments: Any) -> Any:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxlayer.exports import dimensions
+from flaxlayer.exports import dimensions, names
 from flaxlayer.exports.endpoint import ExportedEndpoint
 from flaxlayer.exports.report import Comparison
 from flaxlayer.serving import array_file
@@ -99,14 +99,16 @@ def _calls(
     # As a server's, what one call changes is there in the next.
     state: dict[int, Any] = {}
     for endpoint in endpoints:
-        names = dimensions.names_in({a.name: a.shape for a in endpoint.inputs})
+        unknown = dimensions.names_in(
+            {a.name: a.shape for a in endpoint.inputs}
+        )
         compute = jax.jit(endpoint.__call__)
-        for batch, other in _SIZES if names else _SIZES[:1]:
+        for batch, other in _SIZES if unknown else _SIZES[:1]:
             sizes = {
                 name: fixed.get(
                     name, batch if name == dimensions.BATCH else other
                 )
-                for name in names
+                for name in unknown
             }
             inputs = [_random(a, sizes, random) for a in endpoint.inputs]
             weights = [state.get(id(v), v.value) for v in endpoint.weights]
@@ -115,6 +117,15 @@ def _calls(
             expected = [np.asarray(output) for output in outputs]
             calls.append(_Call(endpoint, sizes, inputs, expected))
     return calls
+
+
+def random_inputs(endpoint: ExportedEndpoint) -> list[np.ndarray]:
+    """Inputs of a small batch."""
+    names_ = dimensions.names_in({a.name: a.shape for a in endpoint.inputs})
+    batch, other = _SIZES[0]
+    sizes = {n: batch if n == dimensions.BATCH else other for n in names_}
+    random = np.random.default_rng(0)
+    return [_random(array, sizes, random) for array in endpoint.inputs]
 
 
 def _random(
@@ -141,8 +152,8 @@ def _results(
     described = [
         {
             "endpoint": call.endpoint.name,
-            "inputs": [a.name for a in call.endpoint.inputs],
-            "outputs": [a.name for a in call.endpoint.outputs],
+            "inputs": names.plain(call.endpoint.inputs),
+            "outputs": names.plain(call.endpoint.outputs),
         }
         for call in calls
     ]

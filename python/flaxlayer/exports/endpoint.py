@@ -85,6 +85,21 @@ class ExportedEndpoint:
         _, leaves = structures.described(outputs, "output")
         return list(leaves.values()), [variables[i] for i in self._changed]
 
+    def check_stateless(self, format: str) -> None:
+        """Reports that a call changes variables, where it cannot.
+
+        Raises:
+            ValueError: it changes some; the message names them.
+        """
+        if self.state:
+            paths = [variable.path for variable in self.state]
+            raise ValueError(
+                f"{self.where} cannot be exported as {format!r}, whose "
+                f"functions change nothing: a call changes {paths}. Export it "
+                'as "stablehlo", or call a model that draws no random numbers '
+                "and keeps no state in inference."
+            )
+
     def specs(self) -> tuple[list[Any], list[Any]]:
         """Shapes and dtypes of its arguments, with JAX's symbolic sizes."""
         shapes = dimensions.symbolic({a.name: a.shape for a in self.inputs})

@@ -10,15 +10,18 @@ import keras
 
 from flaxlayer import keras_compat, short_repr
 from flaxlayer.exports import inputs as layer_inputs
-from flaxlayer.exports import stablehlo
+from flaxlayer.exports import stablehlo, tf_saved_model
 from flaxlayer.exports.endpoint import ExportedEndpoint
 from flaxlayer.exports.report import ExportReport
 from flaxlayer.layer.model_layer import ModelLayer
 from flaxlayer.serving.signature import NAME
 
-Format = Literal["stablehlo"]
+Format = Literal["stablehlo", "tf_saved_model"]
 
-_FORMATS = {"stablehlo": stablehlo}
+_FORMATS: dict[Format, Any] = {
+    "stablehlo": stablehlo,
+    "tf_saved_model": tf_saved_model,
+}
 
 # One of these is in every folder that is an export.
 _MARKS = frozenset({"signature.json", "saved_model.pb"})
@@ -42,7 +45,8 @@ def export(
             these, whose shared weights are stored once. A single one is the
             endpoint `"serve"`.
         path: where to write it.
-        format: `"stablehlo"`, a folder for `flaxlayer.serving.load`.
+        format: `"stablehlo"`, a folder for `flaxlayer.serving.load`; or
+            `"tf_saved_model"`, a folder for TensorFlow.
         inputs: what the model is called with, where it is not known or is to be
             another: a pytree of `jax.ShapeDtypeStruct`s or
             `keras.KerasTensor`s, or a `flaxlayer.CallArguments` of these; for

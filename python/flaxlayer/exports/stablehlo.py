@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.export
 
+from flaxlayer import jax_compat
 from flaxlayer.exports import check
 from flaxlayer.exports.endpoint import ExportedEndpoint
 from flaxlayer.exports.weights import SharedWeights
@@ -116,12 +117,23 @@ def compare(
 
 
 def exported(
-    endpoint: ExportedEndpoint, platforms: Sequence[str]
+    endpoint: ExportedEndpoint,
+    platforms: Sequence[str],
+    *,
+    handlers: bool = True,
+    calling_convention: int | None = None,
 ) -> jax.export.Exported:
     """The program of a function.
 
     Its arguments are the weights and then the inputs, its results the outputs
     and then what is changed; all of them flat.
+
+    Args:
+        endpoint: the function.
+        platforms: what it is lowered for.
+        handlers: whether it may call native handlers, which its reader has.
+        calling_convention: the version of JAX's that it has; `None` for the
+            one that JAX would use.
 
     Raises:
         ValueError: it has an operation that cannot be exported.
@@ -136,12 +148,13 @@ def exported(
     program.__name__ = program.__qualname__ = endpoint.name
     allowed = [
         jax.export.DisabledSafetyCheck.custom_call(native.versioned(target))
-        for target in native.versions()
+        for target in (native.versions() if handlers else ())
     ]
     try:
-        return jax.export.export(
-            jax.jit(program), platforms=platforms, disabled_checks=allowed
-        )(*weights, *inputs)
+        with jax_compat.calling_convention(calling_convention):
+            return jax.export.export(
+                jax.jit(program), platforms=platforms, disabled_checks=allowed
+            )(*weights, *inputs)
     except Exception as error:
         raise ValueError(
             f"{endpoint.where} cannot be exported for the platforms "

@@ -1,0 +1,19 @@
+"""Names of arrays for formats that have only letters, digits and underscores."""
+
+import re
+from collections.abc import Sequence
+
+from flaxlayer.serving.signature import Array
+
+
+def plain(arrays: Sequence[Array]) -> list[str]:
+    """A name for each, which no other has."""
+    found: list[str] = []
+    for array in arrays:
+        name = re.sub(r"\W", "_", array.name, flags=re.ASCII)
+        name = name if re.match("[A-Za-z]", name) else f"x{name}"
+        unique, count = name, 1
+        while unique in found:
+            unique, count = f"{name}_{count}", count + 1
+        found.append(unique)
+    return found
