@@ -10,17 +10,18 @@ import keras
 
 from flaxlayer import keras_compat, short_repr
 from flaxlayer.exports import inputs as layer_inputs
-from flaxlayer.exports import stablehlo, tf_saved_model
+from flaxlayer.exports import onnx_file, stablehlo, tf_saved_model
 from flaxlayer.exports.endpoint import ExportedEndpoint
 from flaxlayer.exports.report import ExportReport
 from flaxlayer.layer.model_layer import ModelLayer
 from flaxlayer.serving.signature import NAME
 
-Format = Literal["stablehlo", "tf_saved_model"]
+Format = Literal["stablehlo", "tf_saved_model", "onnx"]
 
 _FORMATS: dict[Format, Any] = {
     "stablehlo": stablehlo,
     "tf_saved_model": tf_saved_model,
+    "onnx": onnx_file,
 }
 
 # One of these is in every folder that is an export.
@@ -45,8 +46,9 @@ def export(
             these, whose shared weights are stored once. A single one is the
             endpoint `"serve"`.
         path: where to write it.
-        format: `"stablehlo"`, a folder for `flaxlayer.serving.load`; or
-            `"tf_saved_model"`, a folder for TensorFlow.
+        format: `"stablehlo"`, a folder for `flaxlayer.serving.load`;
+            `"tf_saved_model"`, a folder for TensorFlow; or `"onnx"`, a file for
+            onnxruntime, of one endpoint.
         inputs: what the model is called with, where it is not known or is to be
             another: a pytree of `jax.ShapeDtypeStruct`s or
             `keras.KerasTensor`s, or a `flaxlayer.CallArguments` of these; for
@@ -67,6 +69,7 @@ def export(
             else; there is nothing new at `path` then.
         FileExistsError: `path` is there, and `overwrite` is not set.
         TypeError: `model` or `inputs` is none of the above.
+        ImportError: what the format needs is not installed.
         ValueError: the model is not built, its inputs are not known, or it has
             something that the format has no word for; the message says where.
     """
@@ -76,7 +79,7 @@ def export(
             f"`format` must be one of {get_args(Format)}. Received: {format!r}."
         )
     _check_place(target, overwrite=overwrite)
-    lowered_for = _platforms(platforms)
+    lowered_for = _platforms(platforms, format)
     endpoints = _endpoints(model, inputs)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     # Beside its place, which it takes when it is whole and has been compared.
@@ -94,7 +97,14 @@ def export(
     return report
 
 
-def _platforms(given: Sequence[str] | None) -> tuple[str, ...]:
+def _platforms(given: Sequence[str] | None, format: Format) -> tuple[str, ...]:
+    if format == "onnx":
+        if given is not None:
+            raise ValueError(
+                "an ONNX file is for no platform; `platforms` must be `None` "
+                f"for it. Received: {given!r}."
+            )
+        return ()
     if given is None:
         return (jax.export.default_export_platform(),)
     known = stablehlo.PLATFORMS

@@ -1,4 +1,4 @@
-"""Names of arrays for formats that have only letters, digits and underscores."""
+"""Names of arrays for formats that take letters, digits and underscores."""
 
 import re
 from collections.abc import Sequence

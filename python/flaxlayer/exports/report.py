@@ -29,7 +29,7 @@ class ExportReport:
     Attributes:
         path: where it is.
         format: the format.
-        platforms: what the programs are for.
+        platforms: what the programs are for; none for a format without.
         size: of all files, in bytes.
         reader: what loaded it for the comparison, with its version; empty if
             nothing was compared.
@@ -47,8 +47,9 @@ class ExportReport:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.path}: {self.format} for {', '.join(self.platforms)}, "
-            f"{self.size:,} bytes"
+            f"{self.path}: {self.format}"
+            + (f" for {', '.join(self.platforms)}" if self.platforms else "")
+            + f", {self.size:,} bytes"
         ]
         for each in self.compared:
             sizes = ", ".join(f"{k}={v}" for k, v in each.sizes.items())

@@ -1,7 +1,6 @@
 """The weights of all endpoints: each has a name, and is stored once."""
 
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import keras
 import numpy as np
@@ -12,9 +11,10 @@ from flaxlayer.exports.endpoint import ExportedEndpoint
 class SharedWeights:
     """The weights of endpoints, by names.
 
-    A variable that several endpoints have is one weight. So are two variables
-    of two endpoints that have the same place in their layers and the same
-    value, as those of two layers that call two methods of one trained module.
+    A variable that several endpoints have is one weight. So are the variables
+    of two endpoints that have the same places in their layers, if all that do
+    have the same values, as in two layers that call two methods of one trained
+    module.
 
     Args:
         endpoints: whose weights they are.
@@ -29,45 +29,58 @@ class SharedWeights:
     def __init__(self, endpoints: Sequence[ExportedEndpoint]):
         self.values: dict[str, np.ndarray] = {}
         self.variables: dict[str, keras.Variable] = {}
-        self._by_variable: dict[int, str] = {}
-        # By place and value: the name, and the endpoint that it came with.
-        self._by_value: dict[tuple[str, ...], tuple[str, str]] = {}
+        self._names: dict[int, str] = {}
         changed = {id(v) for e in endpoints for v in e.state}
-        self.names: dict[str, list[str]] = {
-            e.name: [
-                self._add(v, e.name, shareable=id(v) not in changed)
-                for v in e.weights
-            ]
-            for e in endpoints
+        # For each endpoint so far, the names at the places in its layer.
+        before: list[dict[str, str]] = []
+        for endpoint in endpoints:
+            places = {
+                _place(variable): variable
+                for variable in endpoint.weights
+                if id(variable) not in changed
+            }
+            known = next(
+                filter(None, (self._same(places, b) for b in before)), {}
+            )
+            for variable in endpoint.weights:
+                self._add(variable, known.get(_place(variable)))
+            before.append({k: self._names[id(v)] for k, v in places.items()})
+        self.names = {
+            e.name: [self._names[id(v)] for v in e.weights] for e in endpoints
         }
         self.state = {
-            e.name: [self._by_variable[id(v)] for v in e.state]
-            for e in endpoints
+            e.name: [self._names[id(v)] for v in e.state] for e in endpoints
         }
 
-    def _add(
-        self, variable: keras.Variable, endpoint: str, *, shareable: bool
-    ) -> str:
-        if id(variable) in self._by_variable:
-            return self._by_variable[id(variable)]
-        value = np.asarray(variable.value)
-        key = (
-            variable.path.partition("/")[2],
-            str(value.dtype),
-            str(value.shape),
-            hashlib.sha256(value.tobytes()).hexdigest(),
-        )
-        if shareable:
-            name, owner = self._by_value.get(key, ("", endpoint))
-            if owner != endpoint:
-                self._by_variable[id(variable)] = name
-                return name
-        unique, count = variable.path, 1
-        while unique in self.values:
-            unique, count = f"{variable.path}_{count}", count + 1
-        if shareable:
-            self._by_value.setdefault(key, (unique, endpoint))
-        self._by_variable[id(variable)] = unique
-        self.values[unique] = value
-        self.variables[unique] = variable
-        return unique
+    def _same(
+        self, places: Mapping[str, keras.Variable], before: Mapping[str, str]
+    ) -> dict[str, str]:
+        """The names that weights have already; none if any value differs."""
+        common = {place: before[place] for place in places if place in before}
+        for place, name in common.items():
+            value, other = np.asarray(places[place].value), self.values[name]
+            if (
+                value.dtype != other.dtype
+                or value.shape != other.shape
+                or value.tobytes() != other.tobytes()
+            ):
+                return {}
+        return common
+
+    def _add(self, variable: keras.Variable, known: str | None) -> None:
+        if id(variable) in self._names:
+            return
+        if known is not None:
+            self._names[id(variable)] = known
+            return
+        name, count = variable.path, 1
+        while name in self.values:
+            name, count = f"{variable.path}_{count}", count + 1
+        self._names[id(variable)] = name
+        self.values[name] = np.asarray(variable.value)
+        self.variables[name] = variable
+
+
+def _place(variable: keras.Variable) -> str:
+    """Where a variable is, without the name of the outermost layer."""
+    return variable.path.partition("/")[2]

@@ -38,10 +38,10 @@ def calling_convention() -> int:
     newest = jax.export.maximum_supported_calling_convention_version
     if known < oldest:
         raise NotReadable(
-            f"JAX {jax.__version__} writes programs in the versions {oldest} to "
-            f"{newest} of its calling convention; TensorFlow {tf.__version__} "
-            f"calls them up to version {known}. Install a newer TensorFlow or "
-            "an older JAX."
+            f"JAX {jax.__version__} writes programs in the versions {oldest} "
+            f"to {newest} of its calling convention; TensorFlow "
+            f"{tf.__version__} calls them up to version {known}. Install a "
+            "newer TensorFlow or an older JAX."
         )
     return min(known, newest)
 
@@ -80,8 +80,8 @@ def readable(program: jax.export.Exported, arguments: Sequence[Any]) -> bytes:
     """A program in a version of StableHLO that the installed TensorFlow reads.
 
     JAX writes for readers of the last weeks. TensorFlow does not say what it
-    reads, which is also another thing for each operation. So it is asked to call
-    the program, in one version after the other, the newest first.
+    reads, which is also another thing for each operation. So it is asked to
+    call the program, in one version after the other, the newest first.
 
     Args:
         program: the program; for a CPU, or it is taken as JAX has written it.

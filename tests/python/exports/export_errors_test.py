@@ -1,5 +1,7 @@
 """What cannot be exported says why, and leaves nothing behind."""
 
+import sys
+
 import jax
 import keras
 import numpy as np
@@ -205,4 +207,24 @@ def test_what_its_reader_cannot_load_is_not_left(tmp_path, monkeypatch):
         check.CheckFailed, match='could not be loaded .* "version" must be'
     ):
         flaxlayer.export(models.of_nnx(), tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("format", "extra", "package"),
+    [
+        ("tf_saved_model", "tensorflow", "tensorflow"),
+        ("onnx", "onnx", "jax2onnx"),
+    ],
+)
+def test_what_is_not_installed_is_named(
+    format, extra, package, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(
+        ImportError,
+        match=rf"needs the package '{package}'"
+        rf".* `pip install 'flaxlayer\[{extra}\]'`",
+    ):
+        flaxlayer.export(models.of_nnx(), tmp_path / "m", format=format)
     assert list(tmp_path.iterdir()) == []

@@ -147,6 +147,11 @@ def test_weights_that_only_look_alike_are_not_shared(tmp_path):
     flaxlayer.export(model, tmp_path / "m", check=False)
     # Both biases are zeros.
     assert len(serving.load(tmp_path / "m").signature.weights) == 4
+    other = keras.Sequential([keras.Input((3,)), keras.layers.Dense(3)])
+    ends = {"one": model, "other": other}
+    flaxlayer.export(ends, tmp_path / "n", check=False)
+    # They are at one place in their models, and so are other kernels.
+    assert len(serving.load(tmp_path / "n").signature.weights) == 6
 
 
 def test_a_single_endpoint_is_called_by_the_model(tmp_path):

@@ -1,0 +1,168 @@
+"""SavedModels: what TensorFlow makes of models, and which it can read."""
+
+import re
+
+import jax
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import flaxlayer
+from flaxlayer import jax_compat
+from flaxlayer.exports import xla_call_module
+from tests.python.exports import exported_models as models
+
+
+@pytest.fixture(scope="module")
+def layers():
+    step, _, _ = models.decoder()
+    return {
+        "images": models.images(),
+        "tokens": models.tokens(),
+        "masked": models.masked(),
+        "pair": models.pair(),
+        "added": models.added(),
+        "nnx": models.of_nnx(),
+        "step": step,
+        **models.autoencoder(),
+    }
+
+
+@pytest.fixture(scope="module")
+def exported(layers, tmp_path_factory):
+    path = tmp_path_factory.mktemp("exported") / "models"
+    _, _, specs = models.decoder()
+    report = flaxlayer.export(
+        layers, path, format="tf_saved_model", inputs={"step": specs}
+    )
+    return report, tf.saved_model.load(path)
+
+
+def test_all_of_it_was_compared(exported, layers):
+    report, _ = exported
+    assert {each.endpoint for each in report.compared} == set(layers)
+    for each in report.compared:
+        narrow = each.endpoint == "pair"  # Has an output in bfloat16.
+        assert each.tolerance == (4 * 2**-7 if narrow else 1e-5)
+        assert each.difference <= each.tolerance
+    assert report.reader == f"TensorFlow {tf.__version__}"
+    assert report.platforms == ("cpu",)
+
+
+def test_functions_take_arrays_in_the_model_s_order(exported, layers):
+    _, loaded = exported
+    second, first = models.data(3, 5, 3), models.data(3, 5, 3, seed=1)
+    expected = layers["added"].predict(
+        {"second": second, "first": first}, verbose=0
+    )
+    received = loaded.added(second, first)
+    assert isinstance(received, list)
+    for a, b in zip(received, expected, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    received = loaded.pair(models.data(2, 4), models.data(2, 3), np.float32(2))
+    assert received["each"][1].dtype == tf.bfloat16
+
+
+def test_signatures_take_arrays_by_name(exported, layers):
+    _, loaded = exported
+    x, mask = models.data(3, 6, 3), np.ones((3, 6), bool)
+    signature = loaded.signatures["masked"]
+    received = signature(x=tf.constant(x), mask=tf.constant(mask))
+    assert list(received) == ["output"]
+    expected = layers["masked"](x, mask=mask)
+    np.testing.assert_allclose(received["output"], expected, atol=1e-5)
+    default = loaded.signatures["serving_default"]
+    images = models.data(2, 8, 8, 1)
+    (received,) = default(tf.constant(images)).values()
+    expected = layers["images"].predict(images, verbose=0)
+    np.testing.assert_allclose(received, expected, atol=1e-5)
+
+
+def test_weights_stay_variables_and_are_stored_once(exported, layers):
+    _, loaded = exported
+    variables = {v.name.removesuffix(":0"): v for v in loaded.all_variables}
+    (whole,) = (v for n, v in variables.items() if n.endswith("encoder/bias"))
+    assert whole.trainable
+    (mean,) = (
+        v for n, v in variables.items() if n.endswith("BatchNorm_0/mean")
+    )
+    assert not mean.trainable
+    x = models.data(2, 4)
+    before = loaded.whole(x).numpy(), loaded.encode(x).numpy()
+    whole.assign_add([1.0, 2.0])
+    after = loaded.whole(x).numpy(), loaded.encode(x).numpy()
+    np.testing.assert_allclose(after[1] - before[1], [[1, 2], [1, 2]], 1e-4)
+    assert np.abs(after[0] - before[0]).max() > 1e-3
+
+
+def test_what_changes_weights_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="a call changes .*seed_generator_st"):
+        flaxlayer.export(
+            models.noisy(), tmp_path / "m", format="tf_saved_model"
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def program():
+    return jax.export.export(jax.jit(lambda x: x * 2), platforms=["cpu"])(
+        jax.ShapeDtypeStruct((), np.float32)
+    )
+
+
+class Reads:
+    """TensorFlow, as one that reads StableHLO up to a version."""
+
+    def __init__(self, version, convention=10):
+        self.version = version
+        self.call_module_maximum_supported_version = lambda: convention
+
+    def call_module(self, *args, module, **kwargs):
+        written = re.search(rb"StableHLO_v(\d+)\.(\d+)\.", module)
+        if tuple(map(int, written.groups())) > self.version:
+            raise tf.errors.InvalidArgumentError(None, None, "Cannot read it")
+        return [module]
+
+
+def test_a_program_is_written_in_a_version_that_tensorflow_reads(monkeypatch):
+    monkeypatch.setattr(xla_call_module, "_xla", lambda: Reads((1, 7)))
+    module = xla_call_module.readable(program(), [np.float32(1)])
+    assert b"StableHLO_v1.7.0" in module
+    # What it reads is what JAX wrote.
+    monkeypatch.undo()
+    (result,) = xla_call_module.call(program(), module, [np.float32(3)])
+    assert result.numpy() == 6
+
+
+def test_a_tensorflow_that_reads_none_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(xla_call_module, "_xla", lambda: Reads((0, 1)))
+    with pytest.raises(xla_call_module.NotReadable, match="reads none of") as e:
+        xla_call_module.readable(program(), [np.float32(1)])
+    assert "1.0.0 to 1." in str(e.value)
+    assert "Cannot read it" in str(e.value)
+    monkeypatch.setattr(xla_call_module, "_xla", lambda: Reads((1, 7), 8))
+    with pytest.raises(xla_call_module.NotReadable, match="up to version 8"):
+        flaxlayer.export(
+            models.of_nnx(), tmp_path / "m", format="tf_saved_model"
+        )
+
+
+def test_an_older_calling_convention_is_written_where_it_is_asked_for(
+    monkeypatch,
+):
+    before = jax.config.jax_export_calling_convention_version
+    monkeypatch.setattr(xla_call_module, "_xla", lambda: Reads((1, 7), 9))
+    assert xla_call_module.calling_convention() == 9
+    with jax_compat.calling_convention(9):
+        assert program().calling_convention_version == 9
+    assert jax.config.jax_export_calling_convention_version == before
+
+
+@pytest.mark.filterwarnings("ignore:The `native_serialization` parameter")
+def test_keras_exports_a_model_with_layers_in_it(tmp_path, layers):
+    model = layers["images"]
+    model.export(tmp_path / "m", format="tf_saved_model", verbose=False)
+    x = models.data(3, 8, 8, 1)
+    loaded = tf.saved_model.load(tmp_path / "m")
+    np.testing.assert_allclose(
+        loaded.serve(x), model.predict(x, verbose=0), atol=1e-5
+    )
