@@ -119,15 +119,6 @@ def _calls(
     return calls
 
 
-def random_inputs(endpoint: ExportedEndpoint) -> list[np.ndarray]:
-    """Inputs of a small batch."""
-    names_ = dimensions.names_in({a.name: a.shape for a in endpoint.inputs})
-    batch, other = _SIZES[0]
-    sizes = {n: batch if n == dimensions.BATCH else other for n in names_}
-    random = np.random.default_rng(0)
-    return [_random(array, sizes, random) for array in endpoint.inputs]
-
-
 def _random(
     array: Array, sizes: Mapping[str, int], random: np.random.Generator
 ) -> np.ndarray:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from flaxlayer.exports import check, names, stablehlo, xla_call_module
+from flaxlayer import tensorflow_compat
+from flaxlayer.exports import check, extras, names, stablehlo
 from flaxlayer.exports.endpoint import ExportedEndpoint
 from flaxlayer.exports.weights import SharedWeights
 from flaxlayer.serving import structures
@@ -22,7 +23,7 @@ def write(
         ValueError: an endpoint changes weights, or has an operation that cannot
             be exported.
     """
-    tf = xla_call_module.tensorflow()
+    tf = _tensorflow()
     for endpoint in endpoints:
         endpoint.check_stateless("tf_saved_model")
     weights = SharedWeights(endpoints)
@@ -68,12 +69,9 @@ def _functions(
         endpoint,
         platforms,
         handlers=False,
-        calling_convention=xla_call_module.calling_convention(),
+        calling_convention=tensorflow_compat.calling_convention(),
     )
-    weights = [variable.numpy() for variable in variables]
-    module = xla_call_module.readable(
-        program, [*weights, *check.random_inputs(endpoint)]
-    )
+    module = tensorflow_compat.readable(program)
     specs = [
         tf.TensorSpec(
             [d if isinstance(d, int) else None for d in array.shape],
@@ -87,7 +85,7 @@ def _functions(
     returned = names.plain(endpoint.outputs)
 
     def flat(*inputs: Any) -> list[Any]:
-        return xla_call_module.call(program, module, [*variables, *inputs])
+        return tensorflow_compat.call(program, module, [*variables, *inputs])
 
     def nested(*inputs: Any) -> Any:
         return structures.built(endpoint.results, flat(*inputs))
@@ -125,7 +123,13 @@ def compare(
     )
     others = [each for each in platforms if each != "cpu"]
     return {
-        "reader": f"TensorFlow {xla_call_module.tensorflow().__version__}",
+        "reader": f"TensorFlow {_tensorflow().__version__}",
         "compared": compared,
         "note": f"not compared on {', '.join(others)}" if others else "",
     }
+
+
+def _tensorflow() -> Any:
+    return extras.imported(
+        "tensorflow", extra="tensorflow", what='format="tf_saved_model"'
+    )

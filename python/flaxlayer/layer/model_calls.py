@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxlayer import jax_compat
+from flaxlayer import jax_compat, tensorflow_compat
 from flaxlayer.calls import input_specs, model_errors
 from flaxlayer.calls.model_result import Intermediates
 from flaxlayer.layer import layer_mesh
@@ -155,6 +155,8 @@ class ModelCalls:
         # Inside a trace the model is called as it is, so that the program is
         # the one a plain JAX loop would have; outside of one it is compiled.
         traced = jax_compat.is_staged(arrays)
+        if traced:  # Perhaps by Keras, to export a model with this layer.
+            tensorflow_compat.make_jax2tf_readable()
         apply = self._pure if traced else self._compiled
         if isinstance(training, jax.core.Tracer):
             apply = functools.partial(self._either, training)

@@ -35,7 +35,7 @@ class Subclassed(keras.Model):
         return self.dense(x)
 
 
-SPEC = jax.ShapeDtypeStruct((None, 3), "float32")
+SPEC = keras.KerasTensor((None, 3))
 
 
 @pytest.mark.parametrize(

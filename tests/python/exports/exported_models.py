@@ -176,5 +176,5 @@ def decoder():
         ),
         made,
     )
-    step = jax.ShapeDtypeStruct((None, 1, 8), "float32")
+    step = keras.KerasTensor((None, 1, 8))
     return layer, cache, flaxlayer.CallArguments(step, cache=specs)

@@ -8,8 +8,7 @@ import pytest
 import tensorflow as tf
 
 import flaxlayer
-from flaxlayer import jax_compat
-from flaxlayer.exports import xla_call_module
+from flaxlayer import jax_compat, tensorflow_compat
 from tests.python.exports import exported_models as models
 
 
@@ -119,28 +118,32 @@ class Reads:
     def call_module(self, *args, module, **kwargs):
         written = re.search(rb"StableHLO_v(\d+)\.(\d+)\.", module)
         if tuple(map(int, written.groups())) > self.version:
-            raise tf.errors.InvalidArgumentError(None, None, "Cannot read it")
+            raise tf.errors.InvalidArgumentError(
+                None, None, "Cannot deserialize it"
+            )
         return [module]
 
 
 def test_a_program_is_written_in_a_version_that_tensorflow_reads(monkeypatch):
-    monkeypatch.setattr(xla_call_module, "_xla", lambda: Reads((1, 7)))
-    module = xla_call_module.readable(program(), [np.float32(1)])
+    monkeypatch.setattr(tensorflow_compat, "_xla", lambda: Reads((1, 7)))
+    module = tensorflow_compat.readable(program())
     assert b"StableHLO_v1.7.0" in module
     # What it reads is what JAX wrote.
     monkeypatch.undo()
-    (result,) = xla_call_module.call(program(), module, [np.float32(3)])
+    (result,) = tensorflow_compat.call(program(), module, [np.float32(3)])
     assert result.numpy() == 6
 
 
 def test_a_tensorflow_that_reads_none_is_named(monkeypatch, tmp_path):
-    monkeypatch.setattr(xla_call_module, "_xla", lambda: Reads((0, 1)))
-    with pytest.raises(xla_call_module.NotReadable, match="reads none of") as e:
-        xla_call_module.readable(program(), [np.float32(1)])
-    assert "1.0.0 to 1." in str(e.value)
-    assert "Cannot read it" in str(e.value)
-    monkeypatch.setattr(xla_call_module, "_xla", lambda: Reads((1, 7), 8))
-    with pytest.raises(xla_call_module.NotReadable, match="up to version 8"):
+    monkeypatch.setattr(tensorflow_compat, "_xla", lambda: Reads((0, 1)))
+    with pytest.raises(
+        tensorflow_compat.NotReadable, match="does not read"
+    ) as e:
+        tensorflow_compat.readable(program())
+    assert "up to 1." in str(e.value)
+    assert "it read none of them" in str(e.value)
+    monkeypatch.setattr(tensorflow_compat, "_xla", lambda: Reads((1, 7), 8))
+    with pytest.raises(tensorflow_compat.NotReadable, match="up to version 8"):
         flaxlayer.export(
             models.of_nnx(), tmp_path / "m", format="tf_saved_model"
         )
@@ -150,8 +153,8 @@ def test_an_older_calling_convention_is_written_where_it_is_asked_for(
     monkeypatch,
 ):
     before = jax.config.jax_export_calling_convention_version
-    monkeypatch.setattr(xla_call_module, "_xla", lambda: Reads((1, 7), 9))
-    assert xla_call_module.calling_convention() == 9
+    monkeypatch.setattr(tensorflow_compat, "_xla", lambda: Reads((1, 7), 9))
+    assert tensorflow_compat.calling_convention() == 9
     with jax_compat.calling_convention(9):
         assert program().calling_convention_version == 9
     assert jax.config.jax_export_calling_convention_version == before
