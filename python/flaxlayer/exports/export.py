@@ -53,8 +53,9 @@ def export(
             another: a pytree of `jax.ShapeDtypeStruct`s or
             `keras.KerasTensor`s, or a `flaxlayer.CallArguments` of these; for
             several endpoints a mapping from their names. A size that is not
-            known is `None`, or in a `jax.ShapeDtypeStruct` a name, which stands
-            for one size wherever it is. The first axis is the batch.
+            known is `None` in a `keras.KerasTensor`; in a
+            `jax.ShapeDtypeStruct` it is a name, which stands for one size
+            wherever it is. The first axis is the batch.
         platforms: what the programs are for, such as `("cpu", "cuda", "tpu")`,
             which need not be here; by default the platform that JAX has here.
         check: whether the files are loaded in a new process, which has only

@@ -31,7 +31,7 @@ class Inputs:
         masks: for each that is a mask, the input that it is a mask of.
         static: keywords that are no arrays.
         seen: whether the sizes of the first axis are those of the batch that
-            the layer was built by, of which any size will do.
+            it was built by, of which any size will do.
     """
 
     arguments: Mapping[str, Any]
@@ -99,10 +99,9 @@ def of(layer: keras.layers.Layer, given: Any, where: str) -> Inputs:
             )
     if not isinstance(specs, CallArguments):
         specs = CallArguments(specs)
-    seen = given is None and isinstance(layer, ModelLayer)
     parameters = _parameters(layer, len(specs.args))
     try:
-        return _described(specs, parameters, names, seen=seen)
+        return _described(specs, parameters, names, seen=given is None)
     except TypeError as error:
         raise TypeError(f"the inputs of {where}: {error} {_HOW}.") from error
 

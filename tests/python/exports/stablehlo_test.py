@@ -140,6 +140,14 @@ def test_methods_of_one_trained_module_share_its_weights(exported):
     same(served.endpoints["decode"](code), served.endpoints["whole"](x))
 
 
+def test_a_model_that_was_built_by_a_batch_takes_any(tmp_path):
+    model = keras.Sequential([keras.layers.Dense(2)])
+    model(models.data(5, 3))
+    flaxlayer.export(model, tmp_path / "m", check=False)
+    (spec,) = serving.load(tmp_path / "m").endpoints["serve"].inputs
+    assert spec.shape == ("batch", 3)
+
+
 def test_weights_that_only_look_alike_are_not_shared(tmp_path):
     model = keras.Sequential(
         [keras.Input((3,)), keras.layers.Dense(3), keras.layers.Dense(3)]
