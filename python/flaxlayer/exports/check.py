@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,9 +21,9 @@ from flaxlayer.serving.signature import Array
 
 _READERS = pathlib.Path(__file__).parent / "readers"
 
-# Sizes of the batch, and of whatever else is not known: long enough for the
-# windows of most convolutions.
-_SIZES = ((1, 16), (3, 23), (8, 16))
+# Sizes of the batch, and of whatever else is not known, the first that the
+# model takes: long enough for the windows of most, and then ever shorter.
+_SIZES = ((1, (16, 8, 4, 2)), (3, (23, 7, 3, 1)), (8, (16, 8, 4, 2)))
 
 
 class CheckFailed(RuntimeError):
@@ -46,7 +45,6 @@ def run(
     *,
     tolerance: float,
     environment: Mapping[str, str],
-    fixed: Mapping[str, int] | None = None,
 ) -> tuple[Comparison, ...]:
     """Compares calls on new random data.
 
@@ -56,12 +54,11 @@ def run(
         endpoints: what it was exported from.
         tolerance: the difference allowed, in parts of the largest number.
         environment: variables for the reader.
-        fixed: sizes that names stand for in all calls.
 
     Raises:
         CheckFailed: the reader cannot load or call it, or an output differs.
     """
-    calls = _calls(endpoints, fixed or {})
+    calls = _calls(endpoints)
     with tempfile.TemporaryDirectory() as folder:
         results = iter(_results(path, reader, calls, folder, environment))
     compared = []
@@ -91,32 +88,56 @@ def run(
     return tuple(compared)
 
 
-def _calls(
-    endpoints: Sequence[ExportedEndpoint], fixed: Mapping[str, int]
-) -> list[_Call]:
+def _calls(endpoints: Sequence[ExportedEndpoint]) -> list[_Call]:
+    """Calls of each endpoint, and what they return here."""
     random = np.random.default_rng(0)
     calls = []
-    # As a server's, what one call changes is there in the next.
-    state: dict[int, Any] = {}
+    # On one device; and as a server's, what one call changes is there in the
+    # next.
+    values = {
+        id(v): np.asarray(v.value) for each in endpoints for v in each.weights
+    }
     for endpoint in endpoints:
-        unknown = dimensions.names_in(
-            {a.name: a.shape for a in endpoint.inputs}
-        )
         compute = jax.jit(endpoint.__call__)
-        for batch, other in _SIZES if unknown else _SIZES[:1]:
-            sizes = {
-                name: fixed.get(
-                    name, batch if name == dimensions.BATCH else other
-                )
-                for name in unknown
-            }
-            inputs = [_random(a, sizes, random) for a in endpoint.inputs]
-            weights = [state.get(id(v), v.value) for v in endpoint.weights]
-            outputs, changed = compute(weights, inputs)
-            state.update(zip(map(id, endpoint.state), changed, strict=True))
+        for sizes, *others in filter(None, _sizes(endpoint)):
+            weights = [values[id(v)] for v in endpoint.weights]
+            while True:
+                inputs = [_random(a, sizes, random) for a in endpoint.inputs]
+                try:
+                    outputs, changed = compute(weights, inputs)
+                    break
+                except Exception:
+                    # Perhaps more than the model has positions for, or fewer
+                    # than a window has.
+                    if not others:
+                        raise
+                    sizes = others.pop(0)
+            values.update(zip(map(id, endpoint.state), changed, strict=True))
             expected = [np.asarray(output) for output in outputs]
             calls.append(_Call(endpoint, sizes, inputs, expected))
     return calls
+
+
+def _sizes(endpoint: ExportedEndpoint) -> list[list[dict[str, int]]]:
+    """For each call what names of sizes stand for; the first that will do."""
+    names_ = dimensions.names_in({a.name: a.shape for a in endpoint.inputs})
+    if not names_:
+        return [[{}]]
+    found = []
+    for batch, lengths in _SIZES:
+        tried = [
+            {n: batch if n == dimensions.BATCH else other for n in names_}
+            for other in lengths
+        ]
+        found.append(
+            [
+                sizes
+                for i, sizes in enumerate(tried)
+                if sizes not in tried[:i]
+                and dimensions.hold(endpoint.constraints, sizes)
+            ]
+        )
+    return found
 
 
 def _random(

@@ -79,13 +79,20 @@ def names_in(shapes: Mapping[str, Sequence[int | str]]) -> list[str]:
 
 
 def symbolic(
-    shapes: Mapping[str, Sequence[int | str]],
+    shapes: Mapping[str, Sequence[int | str]], constraints: Sequence[str]
 ) -> dict[str, tuple[Any, ...]]:
-    """The same with the symbolic dimensions of JAX for names."""
+    """The same with the symbolic dimensions of JAX for names.
+
+    Args:
+        shapes: shapes with names in them, by anything.
+        constraints: what is true of them, as `jax.export` takes it.
+    """
     names = names_in(shapes)
     symbols: dict[str, Any] = {}
     if names:
-        made = jax.export.symbolic_shape(", ".join(names))
+        made = jax.export.symbolic_shape(
+            ", ".join(names), constraints=constraints
+        )
         symbols = dict(zip(names, made, strict=True))
     return {
         key: tuple(
@@ -98,3 +105,21 @@ def symbolic(
 def of_dims(shape: Sequence[Any]) -> tuple[int | str, ...]:
     """A shape with text for its symbolic dimensions."""
     return tuple(d if isinstance(d, int) else str(d) for d in shape)
+
+
+def hold(constraints: Sequence[str], sizes: Mapping[str, int]) -> bool:
+    """Whether constraints are true of sizes, those that speak of them."""
+    functions = {
+        "floordiv": lambda a, b: a // b,
+        "max": max,
+        "min": min,
+        "mod": lambda a, b: a % b,
+    }
+    for constraint in constraints:
+        try:
+            # It is Python, of the caller's own program.
+            if not eval(constraint, {"__builtins__": functions}, dict(sizes)):
+                return False
+        except NameError:
+            continue
+    return True

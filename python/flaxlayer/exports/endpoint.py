@@ -27,6 +27,7 @@ class ExportedEndpoint:
         layer: the layer or model.
         inputs: its arguments.
         where: what messages call it.
+        constraints: what is true of sizes that are not known.
 
     Attributes:
         inputs: the arrays that it takes.
@@ -47,10 +48,16 @@ class ExportedEndpoint:
     results: Any
 
     def __init__(
-        self, name: str, layer: keras.layers.Layer, inputs: Inputs, where: str
+        self,
+        name: str,
+        layer: keras.layers.Layer,
+        inputs: Inputs,
+        where: str,
+        constraints: Sequence[str] = (),
     ):
         self.name = name
         self.where = where
+        self.constraints = constraints
         self.arguments = inputs.arguments
         self._layer = layer
         self._given = inputs
@@ -102,7 +109,9 @@ class ExportedEndpoint:
 
     def specs(self) -> tuple[list[Any], list[Any]]:
         """Shapes and dtypes of its arguments, with JAX's symbolic sizes."""
-        shapes = dimensions.symbolic({a.name: a.shape for a in self.inputs})
+        shapes = dimensions.symbolic(
+            {a.name: a.shape for a in self.inputs}, self.constraints
+        )
         return (
             [
                 jax.ShapeDtypeStruct(v.value.shape, v.value.dtype)
@@ -152,11 +161,23 @@ class ExportedEndpoint:
     def _advice(self) -> str:
         """What to do about sizes, if a call fails because some are unknown."""
         names = dimensions.names_in({a.name: a.shape for a in self.inputs})
+        if not any(self._works_for(size) for size in (16, 4, 1)):
+            return ""
+        return (
+            f" The sizes {names} are not known; the model can be called where "
+            "they are. Export it with `inputs=`, which gives those that it "
+            "cannot do without, or one name to two that are equal, as in "
+            '`jax.ShapeDtypeStruct(("batch", 16), "float32")`; or say what is '
+            'true of them, as in `constraints=["length <= 512"]`.'
+        )
+
+    def _works_for(self, size: int) -> bool:
+        """Whether it can be called with a size for all that are not known."""
         known = [
             dataclasses.replace(
                 array,
                 shape=tuple(
-                    16 if isinstance(d, str) else d for d in array.shape
+                    size if isinstance(d, str) else d for d in array.shape
                 ),
             )
             for array in self.inputs
@@ -164,16 +185,13 @@ class ExportedEndpoint:
         try:
             self._trace_with(tuple(known))
         except Exception:
-            return ""
-        return (
-            f" The sizes {names} are not known; the model can be called where "
-            "they are. Export it with `inputs=`, which gives those that it "
-            "cannot do without, or one name to two that are equal, as in "
-            '`jax.ShapeDtypeStruct(("batch", 16), "float32")`.'
-        )
+            return False
+        return True
 
     def _trace_with(self, inputs: tuple[Array, ...]) -> None:
-        shapes = dimensions.symbolic({a.name: a.shape for a in inputs})
+        shapes = dimensions.symbolic(
+            {a.name: a.shape for a in inputs}, self.constraints
+        )
         found: list[Any] = []
 
         def run(values: list[Any], arrays: list[Any]) -> list[Any]:

@@ -34,6 +34,7 @@ def export(
     *,
     format: Format = "stablehlo",
     inputs: Any = None,
+    constraints: Sequence[str] = (),
     platforms: Sequence[str] | None = None,
     check: bool = True,
     overwrite: bool = False,
@@ -56,6 +57,9 @@ def export(
             known is `None` in a `keras.KerasTensor`; in a
             `jax.ShapeDtypeStruct` it is a name, which stands for one size
             wherever it is. The first axis is the batch.
+        constraints: what is true of sizes that are not known, for models that
+            rely on it, such as `["length <= 512"]`, in the words of
+            `jax.export.symbolic_shape`.
         platforms: what the programs are for, such as `("cpu", "cuda", "tpu")`,
             which need not be here; by default the platform that JAX has here.
         check: whether the files are loaded in a new process, which has only
@@ -81,7 +85,7 @@ def export(
         )
     _check_place(target, overwrite=overwrite)
     lowered_for = _platforms(platforms, format)
-    endpoints = _endpoints(model, inputs)
+    endpoints = _endpoints(model, inputs, constraints)
     os.makedirs(os.path.dirname(target), exist_ok=True)
     # Beside its place, which it takes when it is whole and has been compared.
     with tempfile.TemporaryDirectory(
@@ -117,9 +121,17 @@ def _platforms(given: Sequence[str] | None, format: Format) -> tuple[str, ...]:
     return tuple(dict.fromkeys(given))
 
 
-def _endpoints(model: Any, inputs: Any) -> list[ExportedEndpoint]:
+def _endpoints(
+    model: Any, inputs: Any, constraints: Sequence[str]
+) -> list[ExportedEndpoint]:
+    if isinstance(constraints, str):
+        raise TypeError(
+            "`constraints` must be a sequence of texts. Received: "
+            f"{constraints!r}."
+        )
     if not isinstance(model, Mapping):
-        return [_endpoint("serve", model, inputs, _described(model))]
+        where = _described(model)
+        return [_endpoint("serve", model, inputs, where, constraints)]
     given = {} if inputs is None else inputs
     if not isinstance(given, Mapping) or not given.keys() <= model.keys():
         raise TypeError(
@@ -143,13 +155,14 @@ def _endpoints(model: Any, inputs: Any) -> list[ExportedEndpoint]:
             layer,
             given.get(name),
             f"{_described(layer)} (the endpoint {name!r})",
+            constraints,
         )
         for name, layer in model.items()
     ]
 
 
 def _endpoint(
-    name: str, layer: Any, inputs: Any, where: str
+    name: str, layer: Any, inputs: Any, where: str, constraints: Sequence[str]
 ) -> ExportedEndpoint:
     if not isinstance(layer, keras.layers.Layer):
         raise TypeError(
@@ -164,7 +177,7 @@ def _endpoint(
                 "built. Build it or call it on data first."
             )
     found = layer_inputs.of(layer, inputs, where)
-    return ExportedEndpoint(name, layer, found, where)
+    return ExportedEndpoint(name, layer, found, where, constraints)
 
 
 def _described(layer: Any) -> str:

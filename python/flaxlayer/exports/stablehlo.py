@@ -52,6 +52,7 @@ def write(
             tuple(weights.names[endpoint.name]),
             tuple(weights.state[endpoint.name]),
             handlers_of(program),
+            tuple(endpoint.constraints),
         )
     array_file.write(
         os.path.join(folder, signature.WEIGHTS_FILE), weights.values

@@ -102,14 +102,29 @@ class ServedEndpoint:
             for array, spec in zip(arrays, self.inputs, strict=True)
         ]
         if not self._endpoint.state:
-            return self._call(*self._weights(), *checked)
+            return self._called(checked, sizes)
         with self._state.lock:
-            results = self._call(*self._weights(), *checked)
+            results = self._called(checked, sizes)
             count = len(self.outputs)
             self._state.arrays.update(
                 zip(self._endpoint.state, results[count:], strict=True)
             )
         return results[:count]
+
+    def _called(
+        self, arrays: Sequence[Any], sizes: Mapping[str, tuple[int, str]]
+    ) -> list[jax.Array]:
+        try:
+            return self._call(*self._weights(), *arrays)
+        except ValueError as error:
+            constraints = self._endpoint.constraints
+            if not constraints:
+                raise
+            received = {name: size for name, (size, _) in sizes.items()}
+            raise ValueError(
+                f"{self._name} takes sizes of which it is true that "
+                f"{' and '.join(constraints)}. Received: {received}."
+            ) from error
 
     def __repr__(self) -> str:
         def shown(arrays: tuple[Array, ...]) -> str:

@@ -61,6 +61,7 @@ class Endpoint:
         state: those of them that a call changes; the program returns their new
             values behind the outputs.
         handlers: the custom calls in its program, and their versions.
+        constraints: what the program takes to be true of sizes.
     """
 
     inputs: tuple[Array, ...]
@@ -70,6 +71,7 @@ class Endpoint:
     weights: tuple[str, ...]
     state: tuple[str, ...]
     handlers: Mapping[str, int]
+    constraints: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,6 +211,7 @@ def _endpoint(name: str, value: Any, weights: Mapping[str, Array]) -> Endpoint:
         needed,
         state,
         handlers,
+        _texts(plain.get("constraints"), f"{where}.constraints"),
     )
 
 

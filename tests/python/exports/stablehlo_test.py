@@ -192,6 +192,35 @@ def test_programs_for_platforms_that_are_not_here(tmp_path):
     assert report.note == "not compared on tpu"
 
 
+def test_a_model_may_rely_on_what_is_true_of_its_sizes(tmp_path):
+    """It has no more than ten positions."""
+
+    def call_fn(params, inputs):
+        return inputs + jax.lax.slice_in_dim(params, 0, inputs.shape[1])
+
+    spec = keras.KerasTensor((None, None, 3))
+    layer = flaxlayer.JaxLayer(
+        call_fn,
+        lambda rng, inputs: jax.random.normal(rng, (10, 3)),
+        inputs_spec=spec,
+    )
+    layer.build(spec.shape)
+    length = jax.ShapeDtypeStruct(("batch", "length", 3), "float32")
+    with pytest.raises(ValueError, match=r"constraints=\[.length <= 512.\]"):
+        flaxlayer.export(layer, tmp_path / "m", inputs=length)
+    report = flaxlayer.export(
+        layer,
+        tmp_path / "m",
+        inputs=length,
+        constraints=["length <= 10"],
+    )
+    assert [each.sizes["length"] for each in report.compared] == [8, 7, 8]
+    served = serving.load(tmp_path / "m")
+    served(models.data(1, 10, 3))
+    with pytest.raises(ValueError, match="that length <= 10. Received: .* 11"):
+        served(models.data(1, 11, 3))
+
+
 def program(layer, spec=None):
     found = inputs.of(layer, spec, "it")
     return stablehlo.exported(
