@@ -46,6 +46,7 @@ GROUPS: dict[str, list[Misuse]] = {
     "Configurations": misuses_of_files.CONFIGS,
     "Saving": misuses_of_files.SAVING,
     "Functions": misuses_of_files.FUNCTIONS,
+    "Exports": misuses_of_files.EXPORTS,
     "Layouts over a mesh": misuses_of_meshes.LAYOUTS,
 }
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 import flaxlayer
-from flaxlayer import FlaxLayer, JaxLayer
+from flaxlayer import FlaxLayer, JaxLayer, serving
 from tests.docs.misuse import (
     NAME,
     Holder,
@@ -569,6 +569,49 @@ FUNCTIONS = [
         entered_twice,
         RuntimeError,
         "flaxlayer.kernels",
+        layer=False,
+    ),
+]
+
+EXPORTS = [
+    Misuse(
+        "`export` of a layer that is not built",
+        lambda: flaxlayer.export(flax_layer(), "exported"),
+        ValueError,
+        "was never built",
+    ),
+    Misuse(
+        "`export` of a list of layers",
+        lambda: flaxlayer.export([net()], "exported"),
+        TypeError,
+        "or a mapping from names to these",
+        layer=False,
+    ),
+    Misuse(
+        '`export(..., format="pickle")`',
+        lambda: flaxlayer.export(net(), "exported", format="pickle"),
+        ValueError,
+        "'pickle'",
+        layer=False,
+    ),
+    Misuse(
+        '`export(..., platforms=["gpu"])`',
+        lambda: flaxlayer.export(net(), "exported", platforms=["gpu"]),
+        ValueError,
+        "'cuda'",
+        layer=False,
+    ),
+    Misuse(
+        "`export` with `inputs` that are no shapes",
+        lambda: flaxlayer.export(net(), "exported", inputs=3),
+        TypeError,
+        "is neither an array nor",
+    ),
+    Misuse(
+        "`flaxlayer.serving.load` of a folder that is no export",
+        lambda: serving.load("."),
+        serving.BadExport,
+        "signature.json",
         layer=False,
     ),
 ]
