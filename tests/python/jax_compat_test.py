@@ -493,3 +493,14 @@ def test_one_process_has_no_coordination_client():
     # That of several is tested where there are several.
     distributed = importlib.import_module("jax._src.distributed")
     assert distributed.global_state.client is None
+
+
+def test_programs_are_written_in_a_calling_convention_that_is_asked_for():
+    oldest = export.minimum_supported_calling_convention_version
+    exporting = export.export(jax.jit(jnp.sin))
+    usual = exporting(X).calling_convention_version
+    with jax_compat.calling_convention(oldest):
+        assert exporting(X).calling_convention_version == oldest
+    with jax_compat.calling_convention(None):
+        assert exporting(X).calling_convention_version == usual
+    assert exporting(X).calling_convention_version == usual

@@ -300,6 +300,20 @@ def test_native_by_name_cannot_be_exported(native_kernels, platform, error):
         exporting(random_words(2))
 
 
+def test_native_by_name_is_exported_where_jax_is_told_that_it_is_there(
+    native_kernels,
+):
+    fold = jax.jit(folding(dispatch.choose("rng_fold", "native")))
+    allowed = export.DisabledSafetyCheck.custom_call(f"{rng_fold.TARGET}.v1")
+    (size,) = export.symbolic_shape("n")
+    exported = export.export(fold, disabled_checks=[allowed])(
+        jax.ShapeDtypeStruct((size, 2), np.uint32)
+    )
+    assert f"@{rng_fold.TARGET}.v1(" in exported.mlir_module()
+    states = random_words(5, 2)
+    np.testing.assert_array_equal(exported.call(states), fold(states))
+
+
 def lower_for_cuda(kernel):
     traced = jax.jit(folding(kernel)).trace(random_words(2))
     return traced.lower(lowering_platforms=("cuda",)).as_text()
