@@ -17,6 +17,7 @@ from absl import app
 from absl.flags import argparse_flags
 
 from benchmarks import (
+    exports,
     kernels,
     layers,
     mesh_training,
@@ -51,6 +52,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_kernels(commands)
     _add_nnx(commands)
     _add_mesh(commands)
+    _add_exports(commands)
     _add_hidden(commands)
     arguments = parser.parse_args(argv[1:])
     if arguments.plot == (arguments.command is not None):
@@ -135,6 +137,17 @@ def _add_mesh(commands: Any) -> None:
         mesh_training,
         "training steps over the devices of a mesh, and their collectives",
         rounds=("rounds",),
+    )
+
+
+def _add_exports(commands: Any) -> None:
+    _add(
+        commands,
+        "exports",
+        exports,
+        "exported models: writing them, their size, and calls of what reads "
+        "them",
+        rounds=("rounds", "export-rounds", "start-rounds"),
     )
 
 

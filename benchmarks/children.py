@@ -21,7 +21,7 @@ def _command(arguments: Iterable[object]) -> list[str]:
     return [sys.executable, str(_SCRIPT), *map(str, arguments)]
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """This process's, with the modules where it finds them."""
     paths = os.pathsep.join(path for path in sys.path if path)
     return {**os.environ, "PYTHONPATH": paths}
@@ -35,7 +35,7 @@ def answer(*arguments: object) -> Any:
     """
     done = subprocess.run(
         _command(arguments),
-        env=_environment(),
+        env=environment(),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
@@ -56,7 +56,7 @@ class Server:
     def __init__(self, *arguments: object):
         self._process = subprocess.Popen(
             _command(arguments),
-            env=_environment(),
+            env=environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
