@@ -65,6 +65,13 @@ class ExportedEndpoint:
         others = list(layer.non_trainable_variables)
         self._count = len(trainable)
         self._variables = trainable + others
+        for variable in self._variables:
+            if not variable.value.is_fully_addressable:
+                raise ValueError(
+                    f"{where} cannot be exported: parts of {variable.path!r} "
+                    "are in other processes. Save it, and export it in a "
+                    "program of one process."
+                )
         self._changed: list[int] = []
         self._trace()
         weights = {id(variable) for variable in layer.weights}

@@ -1,5 +1,6 @@
 """Loading exported models: what is refused, and what it takes to serve."""
 
+import concurrent.futures
 import hashlib
 import json
 import os
@@ -248,6 +249,17 @@ def test_several_endpoints_are_called_by_name(tmp_path):
     served = serving.load(tmp_path / "m")
     with pytest.raises(TypeError, match=r"endpoints \['whole', 'encode', 'dec"):
         served(models.data(2, 4))
+
+
+def test_calls_that_change_the_seed_come_one_after_the_other(tmp_path):
+    flaxlayer.export(models.noisy(), tmp_path / "m", check=False)
+    served, again = (serving.load(tmp_path / "m") for _ in range(2))
+    x = models.data(1, 3)
+    expected = {np.asarray(again(x)).tobytes() for _ in range(64)}
+    assert len(expected) == 64
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        received = pool.map(lambda _: np.asarray(served(x)), range(64))
+    assert {each.tobytes() for each in received} == expected
 
 
 ALONE = """
