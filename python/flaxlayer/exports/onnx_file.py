@@ -3,15 +3,18 @@
 import contextlib
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
+from flaxlayer import jax_compat
 from flaxlayer.exports import check, extras, names
 from flaxlayer.exports.endpoint import ExportedEndpoint
+from flaxlayer.ops import dispatch
 
 
 def write(
@@ -38,8 +41,6 @@ def write(
     endpoint.check_stateless("onnx")
     weights = [np.asarray(variable.value) for variable in endpoint.weights]
 
-    # A plain function: what jax2onnx makes of a model depends on how it is
-    # called, which it takes to be with one array.
     def function(*inputs: Any) -> tuple[Any, ...]:
         outputs, _ = endpoint(weights, inputs)
         # One value has one name in a graph, so an input is copied.
@@ -49,33 +50,58 @@ def write(
             for output in outputs
         )
 
-    specs = [
-        jax.ShapeDtypeStruct(array.shape, jnp.dtype(array.dtype))
-        for array in endpoint.inputs
-    ]
-    try:
-        # It prints what it meets on its way, and warns of it.
-        with (
-            contextlib.redirect_stdout(io.StringIO()),
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            made = jax2onnx.to_onnx(
-                function,
-                specs,
-                model_name=endpoint.name,
-                input_names=names.plain(endpoint.inputs),
-                output_names=names.plain(endpoint.outputs),
-            )
-        data = made.SerializeToString()
-    # Whatever it meets, it may raise anything.
-    except Exception as error:
+    _, specs = endpoint.specs()
+    first: Exception | None = None
+    for translated in (_as_called, _as_traced):
+        try:
+            # It prints what it meets on its way, and warns of it.
+            with (
+                contextlib.redirect_stdout(io.StringIO()),
+                warnings.catch_warnings(),
+                dispatch.kernels("reference"),
+            ):
+                warnings.simplefilter("ignore")
+                made = jax2onnx.to_onnx(
+                    translated(function, specs),
+                    specs,
+                    model_name=endpoint.name,
+                    input_names=names.plain(endpoint.inputs),
+                    output_names=names.plain(endpoint.outputs),
+                )
+            data = made.SerializeToString()
+            break
+        # Whatever it meets, it may raise anything.
+        except Exception as error:
+            first = first or error
+    else:
         raise ValueError(
             f'{endpoint.where} cannot be exported as "onnx": '
-            f"{type(error).__name__}: {error}"
-        ) from error
+            f"{type(first).__name__}: {first}"
+        ) from first
     with open(path, "wb") as file:
         file.write(data)
+
+
+def _as_called(
+    function: Callable[..., Any], specs: Sequence[Any]
+) -> Callable[..., Any]:
+    """The function itself, of whose parts jax2onnx knows many as a whole."""
+    del specs
+    return function
+
+
+def _as_traced(
+    function: Callable[..., Any], specs: Sequence[Any]
+) -> Callable[..., Any]:
+    """The primitives of JAX that it comes to.
+
+    While it traces a function jax2onnx has others in the place of many of JAX's
+    and Flax's, which do not take all that those take. Nor does it leave out
+    what nothing depends on.
+    """
+    traced = jax.make_jaxpr(function)(*specs)
+    reduced, _ = jax_compat.without_dead_code(traced, [True] * len(specs))
+    return jaxpr_as_fun(reduced)
 
 
 def compare(

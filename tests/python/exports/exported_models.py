@@ -89,15 +89,28 @@ class Linear(nnx.Module):
     def __init__(self, rngs: nnx.Rngs):
         self.dense = nnx.Linear(3, 2, rngs=rngs)
         self.norm = nnx.BatchNorm(2, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
 
     def __call__(self, x):
-        return self.norm(self.dense(x))
+        return self.dropout(self.norm(self.dense(x)))
 
 
 def of_nnx():
     layer = flaxlayer.FlaxLayer(Linear, seed=0)
     layer(data(2, 3))
     return layer
+
+
+class Recurrent(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return nn.RNN(nn.LSTMCell(4))(x)
+
+
+def recurrent():
+    """A loop over a length that is not known."""
+    layer = flaxlayer.FlaxLayer(Recurrent(), seed=0)
+    return keras.Sequential([keras.Input((None, 3)), layer])
 
 
 class Noisy(nn.Module):

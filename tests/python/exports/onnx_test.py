@@ -15,6 +15,7 @@ KINDS = {
     "masked": models.masked,
     "added": models.added,
     "nnx": models.of_nnx,
+    "recurrent": models.recurrent,
     "step": lambda: models.decoder()[0],
 }
 

@@ -24,6 +24,7 @@ def layers():
         "pair": models.pair(),
         "added": models.added(),
         "nnx": models.of_nnx(),
+        "recurrent": models.recurrent(),
         "noisy": models.noisy(),
         "step": step,
         **models.autoencoder(),

@@ -22,6 +22,7 @@ def layers():
         "pair": models.pair(),
         "added": models.added(),
         "nnx": models.of_nnx(),
+        "recurrent": models.recurrent(),
         "step": step,
         **models.autoencoder(),
     }
