@@ -1,10 +1,12 @@
-"""Makes Keras use JAX, the one backend that the layers work with."""
+"""Makes Keras use a backend that the layers work with: JAX or TensorFlow."""
 
 import os
 import sys
 
 # What was asked for before this package was imported.
 ASKED = os.environ.get("KERAS_BACKEND")
+
+_KNOWN = ("jax", "tensorflow")
 
 
 def use_jax() -> None:
@@ -15,23 +17,33 @@ def use_jax() -> None:
     what anybody wants.
 
     Raises:
-        ImportError: another backend was chosen.
+        ImportError: a backend was chosen that is neither of the two.
     """
     keras = sys.modules.get("keras")
     if keras is not None:
         received = keras.backend.backend()
-        if received != "jax":
+        if received not in _KNOWN:
             raise ImportError(
-                "flaxlayer needs the JAX backend of Keras. Received: backend "
-                f"{received!r}, with which keras is imported already. Set "
-                "KERAS_BACKEND=jax, or import flaxlayer before keras."
+                "flaxlayer needs the JAX backend of Keras, or that of "
+                f"TensorFlow. Received: backend {received!r}, with which keras "
+                "is imported already. Set KERAS_BACKEND=jax, or import "
+                "flaxlayer before keras."
             )
         return
     received = os.environ.get("KERAS_BACKEND") or "jax"
-    if received != "jax":
+    if received not in _KNOWN:
         raise ImportError(
-            "flaxlayer needs the JAX backend of Keras. Received: "
-            f"KERAS_BACKEND={received!r}. Set KERAS_BACKEND=jax, or unset it: "
-            "flaxlayer then chooses JAX."
+            "flaxlayer needs the JAX backend of Keras, or that of TensorFlow. "
+            f"Received: KERAS_BACKEND={received!r}. Set KERAS_BACKEND=jax, or "
+            "unset it: flaxlayer then chooses JAX."
         )
-    os.environ["KERAS_BACKEND"] = "jax"
+    os.environ["KERAS_BACKEND"] = received
+
+
+def in_use() -> str:
+    """The backend that Keras has, or will have when it is imported."""
+    keras = sys.modules.get("keras")
+    # While it is being imported it cannot say.
+    if keras is not None and hasattr(keras, "backend"):
+        return keras.backend.backend()
+    return os.environ.get("KERAS_BACKEND") or "jax"

@@ -222,7 +222,7 @@ def _install(requirement: str) -> str:
 def _add_backend(report: _Report) -> None:
     report.section("Keras's backend")
     report.fact("KERAS_BACKEND", backend.ASKED or "not set")
-    if backend.ASKED not in (None, "", "jax"):
+    if backend.ASKED not in (None, "", "jax", "tensorflow"):
         report.fix("export KERAS_BACKEND=jax")
     keras = sys.modules.get("keras")
     if keras is not None:

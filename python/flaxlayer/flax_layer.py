@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import keras
 from flax import nnx
 
-from flaxlayer import short_repr
+from flaxlayer import backends, short_repr
 from flaxlayer.calls import input_specs
 from flaxlayer.calls.collection_policies import Policy
 from flaxlayer.config import module_config
@@ -127,15 +127,19 @@ class FlaxLayer(ModelLayer):
             same, `"keep"` keeps the whole state as it was before the call.
         kernels: `"native"`, `"reference"`, or `"auto"` for what
             `flaxlayer.kernels` says.
+        native_serialization_platforms: under Keras's TensorFlow backend, what
+            calls are compiled for: some of `"cpu"`, `"cuda"`, `"rocm"` and
+            `"tpu"`; JAX's default platform if it is `None`. Under that of
+            JAX it is kept and has no effect.
         **kwargs: the arguments of every Keras layer, such as `name`, `dtype`
             and `trainable`.
 
     Raises:
         TypeError: `module` is no module as described, `variables` is not a
             dict of dicts, or another argument is of a wrong type.
-        ValueError: the Keras backend is not JAX, `method` cannot be called as
-            described above, a policy, kind or pattern is none, or `dtype` is
-            not of floating point, or a quantized policy.
+        ValueError: `method` cannot be called as described above, a policy,
+            kind, pattern or platform is none, or `dtype` is not of floating
+            point, or a quantized policy.
     """
 
     module = Fixed(shown=True)
@@ -158,6 +162,7 @@ class FlaxLayer(ModelLayer):
         seed: Any = None,
         nonfinite_state: NonfiniteState = "propagate",
         kernels: dispatch.Policy = "auto",
+        native_serialization_platforms: Sequence[str] | None = None,
         **kwargs: Any,
     ):
         where = self._named_by(kwargs)
@@ -193,6 +198,7 @@ class FlaxLayer(ModelLayer):
             regularizers=regularizers,
             constraints=constraints,
             kernels=kernels,
+            native_serialization_platforms=native_serialization_platforms,
             **kwargs,
         )
 
@@ -242,7 +248,12 @@ class FlaxLayer(ModelLayer):
         self._check_there("merge")
         return self._model.merged(
             *(
-                tree.unflatten([jnp.copy(v.value) for v in tree.variables])
+                tree.unflatten(
+                    [
+                        jnp.copy(backends.current.value_of(v))
+                        for v in tree.variables
+                    ]
+                )
                 for tree, _ in self._weights.trees()
             )
         )

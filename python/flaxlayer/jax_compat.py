@@ -39,6 +39,9 @@ def key_impl(value: Any) -> Any:
         What `jax.random.wrap_key_data` takes as `impl`.
     """
     dtype = getattr(value, "dtype", None)
+    # Plain ones, and those of other libraries, of which JAX knows nothing.
+    if isinstance(dtype, np.dtype) or hasattr(dtype, "as_numpy_dtype"):
+        return None
     if dtype is None or not jax.dtypes.issubdtype(dtype, jax.dtypes.prng_key):
         return None
     if not isinstance(value, jax.ShapeDtypeStruct):

@@ -1,6 +1,6 @@
 """JaxLayer: a JAX model given as functions, as a Keras layer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -93,6 +93,10 @@ class JaxLayer(ModelLayer):
         constraints: the same for `keras.constraints`.
         kernels: `"native"`, `"reference"`, or `"auto"` for what
             `flaxlayer.kernels` says.
+        native_serialization_platforms: under Keras's TensorFlow backend, what
+            calls are compiled for: some of `"cpu"`, `"cuda"`, `"rocm"` and
+            `"tpu"`; JAX's default platform if it is `None`. Under that of
+            JAX it is kept and has no effect.
         **kwargs: the arguments of every Keras layer, such as `name`, `dtype`
             and `trainable`.
 
@@ -100,11 +104,12 @@ class JaxLayer(ModelLayer):
         MemoryError: given shapes, or arrays that are not of JAX, are larger
             than all of the memory.
         TypeError: an argument is not of the type it should be.
-        ValueError: the Keras backend is not JAX; `rng_impl` names nothing JAX
-            knows; `dtype` is not of floating point, or a quantized policy;
-            `call_fn` or `init_fn` lacks a required argument or has one that is
-            not listed above; there is neither an `init_fn` nor values for what
-            `call_fn` takes, or there are values for what it does not take.
+        ValueError: `rng_impl` names nothing JAX knows;
+            `native_serialization_platforms` names no platform; `dtype` is not
+            of floating point, or a quantized policy; `call_fn` or `init_fn`
+            lacks a required argument or has one that is not listed above;
+            there is neither an `init_fn` nor values for what `call_fn` takes,
+            or there are values for what it does not take.
     """
 
     call_fn = Fixed(shown=True)
@@ -125,6 +130,7 @@ class JaxLayer(ModelLayer):
         regularizers: Mapping[str, Any] | None = None,
         constraints: Mapping[str, Any] | None = None,
         kernels: dispatch.Policy = "auto",
+        native_serialization_platforms: Sequence[str] | None = None,
         **kwargs: Any,
     ):
         where = self._named_by(kwargs)
@@ -154,6 +160,7 @@ class JaxLayer(ModelLayer):
             regularizers=regularizers,
             constraints=constraints,
             kernels=kernels,
+            native_serialization_platforms=native_serialization_platforms,
             **kwargs,
         )
 

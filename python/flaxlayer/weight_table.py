@@ -148,8 +148,8 @@ def _kind_of(variable: keras.Variable, tree: str) -> str:
 def _sharding_of(value: Any) -> str:
     if isinstance(value, jax.core.Tracer):
         return "?"
-    sharding = value.sharding
-    if len(sharding.device_set) == 1:
+    sharding = getattr(value, "sharding", None)
+    if sharding is None or len(sharding.device_set) == 1:
         return "-"
     if isinstance(sharding, jax.sharding.NamedSharding):
         return f"P({', '.join(map(repr, sharding.spec))})"
@@ -157,8 +157,8 @@ def _sharding_of(value: Any) -> str:
 
 
 def _part_of(value: Any) -> tuple[int, ...]:
-    if isinstance(value, jax.core.Tracer):
-        return value.shape
+    if isinstance(value, jax.core.Tracer) or not hasattr(value, "sharding"):
+        return tuple(value.shape)
     return value.sharding.shard_shape(value.shape)
 
 

@@ -83,6 +83,8 @@ def problems(
     used = set()
     for module, path in sorted(imported.items()):
         owners = {canonicalize_name(d) for d in distributions.get(module, ())}
+        # What an extra asks for need not be installed here.
+        owners = owners or extras & {canonicalize_name(module)}
         used |= owners
         if not owners:
             found.append(f"{path} imports {module}, which is not installed")

@@ -99,6 +99,10 @@ def _advice(leaf: Any) -> str:
         )
     if hasattr(leaf, "toarray"):
         return " Make a sparse matrix a dense one, by `x.toarray()`."
+    if hasattr(leaf, "to_tensor"):
+        return " Make a ragged tensor a dense one, by `x.to_tensor()`."
+    if hasattr(leaf, "dense_shape"):
+        return " Make a sparse tensor a dense one, by `tf.sparse.to_dense(x)`."
     if getattr(getattr(leaf, "dtype", None), "names", None):
         return (
             " Pass the fields of a structured array as a dict of arrays, "

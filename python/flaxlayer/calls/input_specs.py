@@ -33,7 +33,7 @@ def of_arrays(inputs: Any, floating: str | None = None) -> Any:
     def describe(x: Any) -> keras.KerasTensor:
         shape = tuple(d if isinstance(d, int) else None for d in x.shape)
         # NumPy's 64-bit types become what JAX makes of them.
-        dtype = jax.dtypes.canonicalize_dtype(x.dtype)
+        dtype = jax.dtypes.canonicalize_dtype(numpy_dtype(x.dtype))
         if floating is not None and jax.numpy.issubdtype(
             dtype, jax.numpy.floating
         ):
@@ -43,6 +43,12 @@ def of_arrays(inputs: Any, floating: str | None = None) -> Any:
         )
 
     return jax.tree_util.tree_map(describe, inputs)
+
+
+def numpy_dtype(dtype: Any) -> Any:
+    """The dtype of an array of any library as one that JAX knows."""
+    # TensorFlow has its own, of which JAX knows nothing.
+    return getattr(dtype, "as_numpy_dtype", dtype)
 
 
 def of_declared(spec: Any, layer: str, floating: str | None = None) -> Any:

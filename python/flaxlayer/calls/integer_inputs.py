@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import keras
 
+from flaxlayer.calls import input_specs
 from flaxlayer.calls.call_arguments import CallArguments
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
@@ -109,7 +110,7 @@ def _mapped(
 
 def is_floating(value: Any) -> bool:
     """Whether it is an array, or a description of one, of floats."""
-    dtype = getattr(value, "dtype", None)
+    dtype = input_specs.numpy_dtype(getattr(value, "dtype", None))
     return dtype is not None and jax.dtypes.issubdtype(
         jnp.dtype(dtype) if isinstance(dtype, str) else dtype, jnp.floating
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import keras
 
-from flaxlayer import keras_compat
+from flaxlayer import backends, keras_compat
 from flaxlayer.checkpoints import (
     optimizer_identity,
     orbax_directory,
@@ -71,10 +71,17 @@ class OrbaxBackup(keras.callbacks.Callback):
 
         Raises:
             NotADirectoryError: `directory` is a file.
+            NotImplementedError: the backend of Keras is not JAX.
             ValueError: the backup cannot be read, is one of another model or
                 optimizer, or is not the same for all processes; nothing has
                 been assigned then.
         """
+        if not backends.current.HOLDS_JAX:
+            raise NotImplementedError(
+                f"{self._described} keeps arrays of JAX, and the variables of "
+                f"this backend of Keras, {keras.backend.backend()}, hold none. "
+                "Use `keras.callbacks.BackupAndRestore`."
+            )
         self._close()  # Of a `fit` that has failed.
         model: Any = self.model
         optimizer = model.optimizer

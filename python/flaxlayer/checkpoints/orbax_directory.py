@@ -20,7 +20,7 @@ import jax
 import keras
 import numpy as np
 
-from flaxlayer import jax_compat
+from flaxlayer import backends, jax_compat
 from flaxlayer.checkpoints import checksums, nested, processes, whole_files
 from flaxlayer.paths import Path, joined, path_of
 from flaxlayer.weights import assignment
@@ -93,7 +93,10 @@ class OrbaxDirectory:
             variables,
             [Leaf(names[path], spec) for path, spec in self.specs.items()],
         )
-        current = [variables[names[path]].value for path in self.specs]
+        current = [
+            backends.current.value_of(variables[names[path]])
+            for path in self.specs
+        ]
         target = self._treedef.unflatten(
             _target(spec, x.sharding)
             for spec, x in zip(self.specs.values(), current, strict=True)

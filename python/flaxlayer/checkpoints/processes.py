@@ -40,7 +40,8 @@ def together(arrays: Iterable[jax.Array]) -> bool:
     """
     owners = set()
     for array in arrays:
-        if not array.is_fully_addressable:
+        # Those of other libraries are of this process.
+        if not getattr(array, "is_fully_addressable", True):
             owners |= {x.process_index for x in array.sharding.device_set}
     if owners and len(owners) < jax.process_count():
         raise ValueError(

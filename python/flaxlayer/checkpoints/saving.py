@@ -6,6 +6,7 @@ from collections.abc import Callable
 import jax
 import keras
 
+from flaxlayer import backends
 from flaxlayer.checkpoints import (
     formats,
     msgpack_files,
@@ -84,7 +85,7 @@ def save_variables(
     # Those of Orbax come last.
     form = -1 if formats.of_path(target) == "orbax" else 0
     values = {
-        layer._model.file_paths(path)[form]: variable.value
+        layer._model.file_paths(path)[form]: backends.current.value_of(variable)
         for path, variable in variables.items()
     }
     try:

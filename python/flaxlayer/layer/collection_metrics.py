@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import keras
 
 from flaxlayer import keras_compat
@@ -98,11 +97,11 @@ class _Mean:
 
     def reset(self) -> None:
         for variable in self.variables:
-            variable.assign(jnp.zeros(()))
+            variable.assign(keras.ops.zeros(()))
 
     def result(self) -> jax.Array:
         if not all(keras_compat.has_value(v) for v in self.variables):
-            return jnp.full((), jnp.nan)
+            return keras.ops.full((), float("nan"))
         return self._total.value / self._count.value
 
 
@@ -125,4 +124,4 @@ class _Quotient(keras.metrics.Metric):
 
 
 def _zero(shape: Any, dtype: Any = None) -> jax.Array:
-    return jnp.zeros(shape, dtype)
+    return keras.ops.zeros(shape, dtype)

@@ -36,8 +36,6 @@ def made(
         )
     config = dict(config)
     where = f"{cls.__name__} {config.get('name')!r}"
-    # Of no meaning on this backend; Keras's own layer writes it.
-    config.pop("native_serialization_platforms", None)
     decode(config, where)
     config["seed"] = seeds.seed_from_config(config.get("seed"), layer=where)
     if config.get("inputs_spec") is not None:

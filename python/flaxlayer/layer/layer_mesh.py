@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import keras
 
-from flaxlayer import keras_compat
+from flaxlayer import backends, keras_compat
 from flaxlayer.paths import Path
 from flaxlayer.weights import (
     layouts,
@@ -32,6 +32,7 @@ class LayerMesh:
 
     def take(self) -> None:
         """Takes the mesh of the distribution that is set."""
+        backends.current.check_distribution(self._layer)
         self._mesh = _mesh()
 
     def move(self, variables: Iterable[keras.Variable]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import keras
 
+from flaxlayer import backends
 from flaxlayer.model import Model
 from flaxlayer.paths import Path, StructureMismatch, joined
 from flaxlayer.weights import (
@@ -77,8 +78,8 @@ class LayerWeights:
         return [
             variable_tree.Leaf(
                 path,
-                jax.ShapeDtypeStruct(v.value.shape, v.value.dtype),
-                v.value,
+                jax.ShapeDtypeStruct(tuple(v.shape), v.dtype),
+                backends.current.value_of(v),
             )
             for path, v in self.by_path().items()
         ]

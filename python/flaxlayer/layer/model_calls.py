@@ -2,14 +2,14 @@
 
 import functools
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxlayer import jax_compat, tensorflow_compat
+from flaxlayer import backends
 from flaxlayer.calls import input_specs, model_errors
 from flaxlayer.calls.model_result import Intermediates
 from flaxlayer.layer import layer_mesh
@@ -36,6 +36,7 @@ class ModelCalls:
         inputs: what is known of its inputs.
         metrics: where metrics are kept.
         nonfinite_state: the `nonfinite_state` argument.
+        platforms: the `native_serialization_platforms` argument.
         layer: how error messages call the layer.
         shown: returns what the layer is made of, for messages.
 
@@ -55,6 +56,7 @@ class ModelCalls:
         metrics: CollectionMetrics,
         *,
         nonfinite_state: NonfiniteState,
+        platforms: Sequence[str] | None,
         layer: str,
         shown: Callable[[], str],
     ):
@@ -73,7 +75,7 @@ class ModelCalls:
         self._layer = layer
         self._shown = shown
         self._pure = PureCall(model, weights, layer)
-        self._compiled = jax.jit(self._pure, static_argnums=0)
+        self._caller = backends.current.Caller(self._pure, layer, platforms)
         # The modes in which a call has been seen to assign nothing.
         self._assigning_nothing: set[Mode] = set()
 
@@ -119,7 +121,9 @@ class ModelCalls:
         if isinstance(training, bool | int | None):
             return
         if getattr(training, "shape", None) == ():
-            return  # A boolean of NumPy or JAX, perhaps a traced one.
+            # A boolean of NumPy or JAX, perhaps a traced one.
+            backends.current.check_decided(training, self._layer)
+            return
         raise TypeError(
             f"{self._layer}: `training` must be a boolean. Received: "
             f"{training!r:.200} (of type {type(training).__name__})."
@@ -149,15 +153,12 @@ class ModelCalls:
         arrays = (
             self._weights.params.values(),
             self._weights.state.values(),
-            None if generator is None else generator.state.value,
+            None
+            if generator is None
+            else backends.current.seed_words(generator.state.value),
             inputs,
         )
-        # Inside a trace the model is called as it is, so that the program is
-        # the one a plain JAX loop would have; outside of one it is compiled.
-        traced = jax_compat.is_staged(arrays)
-        if traced:  # Perhaps by Keras, to export a model with this layer.
-            tensorflow_compat.make_jax2tf_readable()
-        apply = self._pure if traced else self._compiled
+        apply, traced = self._caller.function(arrays)
         if isinstance(training, jax.core.Tracer):
             apply = functools.partial(self._either, training)
         if remat:

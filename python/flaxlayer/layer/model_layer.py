@@ -1,11 +1,11 @@
 """ModelLayer: a model as a Keras layer."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
-from flaxlayer import keras_compat, short_repr
+from flaxlayer import backends, keras_compat, short_repr
 from flaxlayer.calls import input_checks, input_specs, integer_inputs
 from flaxlayer.layer import (
     build_errors,
@@ -43,11 +43,13 @@ class ModelLayer(WeightsLayer):
         regularizers: the `regularizers` argument.
         constraints: the `constraints` argument.
         kernels: the `kernels` argument.
+        native_serialization_platforms: the argument of that name.
         **kwargs: the arguments of every Keras layer.
     """
 
     kernels = fixed.Fixed()
     nonfinite_state = fixed.Fixed()
+    native_serialization_platforms = fixed.Fixed()
 
     def __init__(
         self,
@@ -61,6 +63,7 @@ class ModelLayer(WeightsLayer):
         regularizers: Mapping[str, Any] | None,
         constraints: Mapping[str, Any] | None,
         kernels: dispatch.Policy,
+        native_serialization_platforms: Sequence[str] | None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -71,6 +74,9 @@ class ModelLayer(WeightsLayer):
         except ValueError as error:
             raise ValueError(f"{layer}: {error}") from error
         self.kernels = kernels
+        self.native_serialization_platforms = policies.checked_platforms(
+            native_serialization_platforms, layer
+        )
         self.nonfinite_state = nonfinite_state
         self.supports_masking = model.keeps_masks
         self._model = model
@@ -100,6 +106,7 @@ class ModelLayer(WeightsLayer):
             self._inputs,
             self._metrics_of_calls,
             nonfinite_state=nonfinite_state,
+            platforms=self.native_serialization_platforms,
             layer=layer,
             shown=lambda: repr(self),
         )
@@ -110,6 +117,7 @@ class ModelLayer(WeightsLayer):
 
     # Calling the model.
 
+    @backends.current.not_rewritten
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
         form = self._model.call_form
         args, kwargs = form.bindable(args, kwargs, self._described)
@@ -179,6 +187,7 @@ class ModelLayer(WeightsLayer):
     def _packed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         return self._model.call_form.packed(args, kwargs, self._described)
 
+    @backends.current.not_rewritten
     def call(self, *args: Any, training: bool = False, **kwargs: Any) -> Any:
         """Calls the model and keeps the state and the seed it leaves.
 
@@ -237,7 +246,8 @@ class ModelLayer(WeightsLayer):
             **kwargs: its keyword arguments.
         """
         wrapped = super().rematerialized_call(layer_call, *args, **kwargs)
-        if wrapped is layer_call:  # Keras decided against it.
+        # Keras decided against it; or gradients compute all anew as it is.
+        if wrapped is layer_call or not backends.current.HOLDS_JAX:
             return layer_call
 
         def call(*args: Any, training: bool = False, **kwargs: Any) -> Any:
@@ -438,6 +448,10 @@ class ModelLayer(WeightsLayer):
         config["seed"] = seeds.seed_to_config(self._keys.seed)
         config["kernels"] = self.kernels
         config["nonfinite_state"] = self.nonfinite_state
+        if self.native_serialization_platforms is not None:
+            config["native_serialization_platforms"] = list(
+                self.native_serialization_platforms
+            )
         config.update(weights.rules.to_config(self._described))
         if self._inputs.declared is not None:
             config["inputs_spec"] = input_specs.to_config(

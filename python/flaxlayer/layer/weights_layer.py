@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from flaxlayer import backends
 from flaxlayer.layer import weight_lists
 from flaxlayer.layer.layer_weights import LayerWeights
 from flaxlayer.model import Model
@@ -193,7 +194,9 @@ class WeightsLayer(keras.layers.Layer):
         self._check_there("return")
         return self._model.to_variables(
             *(
-                tree.unflatten([v.value for v in tree.variables])
+                tree.unflatten(
+                    [backends.current.value_of(v) for v in tree.variables]
+                )
                 for tree, _ in self._weights.trees()
             )
         )

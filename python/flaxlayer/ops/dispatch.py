@@ -17,11 +17,13 @@ from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 
-from flaxlayer import jax_compat
+from flaxlayer import backend, jax_compat
 from flaxlayer.ops import log, native, partitioning
 
 Policy = Literal["auto", "native", "reference"]
 Kernel = Literal["native", "reference"]
+
+_BUILD = "Install a wheel that has them or build with a C++17 compiler"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,7 +182,10 @@ def choose(op: str, policy: Policy) -> Choice:
     if policy == "reference":
         return Choice("reference", reason='the policy is "reference"')
 
-    missing = native.unavailable_reason()
+    missing, remedy = native.unavailable_reason(), _BUILD
+    if backend.in_use() != "jax":
+        missing = f"Keras's backend is {backend.in_use()}"
+        remedy = "Run with KERAS_BACKEND=jax"
     layout = None
     if op == "threefry" and not jax_compat.threefry_partitionable():
         layout = (
@@ -191,9 +196,8 @@ def choose(op: str, policy: Policy) -> Choice:
         if missing is not None:
             raise RuntimeError(
                 'kernels="native" was asked for, but the native kernels of '
-                f"flaxlayer cannot be used: {missing}. Install a wheel that "
-                'has them or build with a C++17 compiler, or use "auto" or '
-                '"reference".'
+                f"flaxlayer cannot be used: {missing}. {remedy}, or use "
+                '"auto" or "reference".'
             )
         if layout is not None:
             raise RuntimeError(

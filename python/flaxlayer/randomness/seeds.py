@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from flaxlayer import jax_compat, keras_compat
+from flaxlayer import backends, jax_compat, keras_compat
 from flaxlayer.ops import dispatch, rng_fold
 from flaxlayer.randomness.rng_streams import as_key_of, stream_tag
 
@@ -69,7 +69,7 @@ def seed_generator(seed: Seed, name: str) -> keras.random.SeedGenerator:
     # The state has to be a value even if the layer is made inside a trace. It
     # is put on the mesh of a distribution when the layer is built: before that
     # nobody has compared what several processes have.
-    with jax.ensure_compile_time_eval(), keras_compat.no_distribution():
+    with backends.current.outside_of_traces(), keras_compat.no_distribution():
         if seed is None:
             return keras.random.SeedGenerator()
         if isinstance(seed, int):
@@ -105,7 +105,8 @@ def init_keys(
         For each stream a raw key of that implementation.
     """
     if seed is None:
-        keys = {name: keras_compat.draw_seed() for name in streams}
+        draw = keras_compat.draw_seed
+        keys = {name: backends.current.drawn(draw) for name in streams}
     else:
         # An integer's words are those of jax.random.key(seed).
         words = seed if isinstance(seed, np.ndarray) else [0, seed]

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
+from flaxlayer import backends
 from flaxlayer.paths import Path, StructureMismatch, joined
 from flaxlayer.weights import casting, placed_initializer, variable_tree
 from flaxlayer.weights.variable_tree import Leaf
@@ -28,6 +29,7 @@ def leaf_of(path: Path, value: Any) -> Leaf:
         value: anything; an array has a `shape` and a `dtype` and may be lazy,
             such as a dataset of an HDF5 file.
     """
+    value = backends.current.as_array(value)
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if shape is None or dtype is None:
         if not jax.tree_util.all_leaves([value]):
@@ -161,6 +163,8 @@ def assign_values(
 
 def _placed(value: Any, variable: keras.Variable) -> Any:
     """The value in the dtype of a variable, on the devices it is on."""
+    if not backends.current.HOLDS_JAX:
+        return backends.current.initial(value)
     current = variable.value
     tracers = (jax.core.Tracer,)
     if isinstance(current, tracers) or isinstance(value, tracers):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 
-from flaxlayer import jax_compat
+from flaxlayer import backends, jax_compat
 from flaxlayer.paths import (
     Path,
     StructureMismatch,
@@ -120,7 +120,7 @@ class VariableTree:
         """
         return [
             jax.ShapeDtypeStruct(
-                variable.shape,
+                tuple(variable.shape),
                 compute_dtype if compute_dtype and autocast else variable.dtype,
             )
             for variable, autocast in zip(
@@ -131,7 +131,7 @@ class VariableTree:
     def as_specs(self) -> Any:
         """The tree with shapes and storage dtypes as its array leaves."""
         return self._with_arrays(
-            jax.ShapeDtypeStruct(variable.shape, variable.dtype)
+            jax.ShapeDtypeStruct(tuple(variable.shape), variable.dtype)
             for variable in self.variables
         )
 
@@ -324,7 +324,8 @@ def mismatches(
 
 def _describe(path: Path, value: Any) -> Leaf:
     if isinstance(value, keras.Variable):
-        value = value.value
+        value = backends.current.value_of(value)
+    value = backends.current.as_array(value)
     if isinstance(value, jax.ShapeDtypeStruct | jax.Array):
         impl = jax_compat.key_impl(value)
         if impl is None:
