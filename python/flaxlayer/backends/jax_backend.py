@@ -38,6 +38,11 @@ def drawn(draw: Callable[[], Any]) -> jax.Array:
     return draw()
 
 
+def added_loss(loss: Any) -> Any:
+    """A loss of a model as Keras adds it to others."""
+    return loss
+
+
 def outside_of_traces() -> contextlib.AbstractContextManager[Any]:
     """A context in which arrays and variables have values."""
     return jax.ensure_compile_time_eval()

@@ -57,6 +57,12 @@ def drawn(draw: Callable[[], Any]) -> jax.Array:
         return jnp.asarray(np.asarray(draw()).astype(np.uint32))
 
 
+def added_loss(loss: Any) -> Any:
+    """A loss of a model as Keras adds it to others."""
+    # Those of half precision Keras cannot add to its own.
+    return tf.cast(loss, keras.config.floatx())
+
+
 @contextlib.contextmanager
 def outside_of_traces() -> Any:
     """A context in which arrays and variables have values."""

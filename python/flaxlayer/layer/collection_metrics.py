@@ -92,7 +92,8 @@ class _Mean:
         return self._total, self._count
 
     def add(self, value: jax.Array) -> None:
-        self._total.assign(self._total.value + value)
+        # They may be of half precision, which TensorFlow does not add.
+        self._total.assign(keras.ops.add(self._total.value, value))
         self._count.assign(self._count.value + 1)
 
     def reset(self) -> None:

@@ -229,7 +229,7 @@ class ModelLayer(WeightsLayer):
         if wanted is not None:
             return results.outputs, results.intermediates
         for loss in results.effects.losses:
-            self.add_loss(loss)
+            self.add_loss(backends.current.added_loss(loss))
         return results.outputs
 
     def rematerialized_call(
