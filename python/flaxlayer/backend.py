@@ -1,5 +1,6 @@
 """Makes Keras use a backend that the layers work with: JAX or TensorFlow."""
 
+import importlib.util
 import os
 import sys
 
@@ -17,7 +18,8 @@ def use_jax() -> None:
     what anybody wants.
 
     Raises:
-        ImportError: a backend was chosen that is neither of the two.
+        ImportError: a backend was chosen that is neither of the two, or is
+            not installed.
     """
     keras = sys.modules.get("keras")
     if keras is not None:
@@ -37,7 +39,18 @@ def use_jax() -> None:
             f"Received: KERAS_BACKEND={received!r}. Set KERAS_BACKEND=jax, or "
             "unset it: flaxlayer then chooses JAX."
         )
+    if received == "tensorflow" and not is_installed("tensorflow"):
+        raise ImportError(
+            "KERAS_BACKEND='tensorflow' asks for TensorFlow, which is not "
+            'installed. Install it, `pip install "flaxlayer[tensorflow]"`, or '
+            "set KERAS_BACKEND=jax."
+        )
     os.environ["KERAS_BACKEND"] = received
+
+
+def is_installed(name: str) -> bool:
+    """Whether a package can be imported, without importing it."""
+    return importlib.util.find_spec(name) is not None
 
 
 def in_use() -> str:

@@ -224,6 +224,11 @@ def _add_backend(report: _Report) -> None:
     report.fact("KERAS_BACKEND", backend.ASKED or "not set")
     if backend.ASKED not in (None, "", "jax", "tensorflow"):
         report.fix("export KERAS_BACKEND=jax")
+    elif backend.ASKED == "tensorflow" and not backend.is_installed(
+        "tensorflow"
+    ):
+        report.fact("tensorflow", "missing")
+        report.fix(_install("flaxlayer[tensorflow]"))
     keras = sys.modules.get("keras")
     if keras is not None:
         report.fact("in use", keras.backend.backend())

@@ -58,6 +58,19 @@ def test_an_import_that_pyproject_does_not_state_is_found(line):
     assert unlabelled == "b.py imports rich: no third_party/py/rich"
 
 
+def test_an_extra_need_not_be_installed():
+    build = [f"//third_party/py/{name}" for name in ("jax", "orbax")]
+    build = [f'"{label}"' for label in (*build, "//third_party/py/tensorflow")]
+    arguments = {
+        "sources": SOURCES | {"b.py": "import tensorflow as tf"},
+        "folders": (*FOLDERS, "tensorflow"),
+        "build": build,
+    }
+    assert problems(**arguments, extras=["TensorFlow>=2.20"]) == []
+    (found,) = problems(**arguments)
+    assert found == "b.py imports tensorflow, which is not installed"
+
+
 def test_an_import_may_be_of_an_extra():
     sources = SOURCES | {"b.py": "def f():\n    import sklearn\n"}
     named = (

@@ -325,6 +325,16 @@ def in_a_process(code, **environment):
     )
 
 
+def test_a_backend_that_is_not_installed_is_named():
+    absent = "import sys; sys.modules['tensorflow'] = None"
+    result = in_a_process(absent, KERAS_BACKEND="tensorflow")
+    assert result.returncode == 1
+    assert fixes(result.stdout) == [
+        "python -m pip install 'flaxlayer[tensorflow]'"
+    ]
+    assert "asks for TensorFlow" in result.stdout
+
+
 def test_it_starts_with_another_backend():
     result = in_a_process("", KERAS_BACKEND="torch")
     assert result.returncode == 1

@@ -308,3 +308,17 @@ def test_arrays_that_are_deleted_are_named(way, tmp_path):
         way(layer, params, tmp_path)
     with pytest.raises(ValueError, match="'probe'.*kernel`: .*is deleted"):
         by_set_layer_variables(layer, params, tmp_path)
+
+
+def test_platforms_are_kept_for_another_backend(tmp_path):
+    layer = FlaxLayer(
+        nn.Dense(2), native_serialization_platforms=("cpu", "tpu")
+    )
+    assert "native_serialization_platforms" not in (
+        FlaxLayer(nn.Dense(2)).get_config()
+    )
+    again = FlaxLayer.from_config(layer.get_config())
+    assert again.native_serialization_platforms == ("cpu", "tpu")
+    for wrong, kind in (("cpu", TypeError), (("gpu",), ValueError)):
+        with pytest.raises(kind, match="`native_serialization_platforms`"):
+            FlaxLayer(nn.Dense(2), native_serialization_platforms=wrong)

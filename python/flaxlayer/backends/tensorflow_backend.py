@@ -41,8 +41,7 @@ def as_array(value: Any) -> Any:
 
 def initial(value: Any) -> Any:
     """What a variable is made of, for a value that JAX has computed."""
-    # TensorFlow may take the memory of an array for its own.
-    return np.array(value, copy=True)
+    return np.asarray(value)
 
 
 def seed_words(state: Any) -> Any:

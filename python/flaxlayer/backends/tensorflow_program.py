@@ -45,7 +45,7 @@ class Program:
             for aval in exported.out_avals
         ]
         self._run = tensorflow_compat.operation(
-            exported, stablehlo_version.readable(exported)
+            exported, stablehlo_version.oldest(exported.mlir_module_serialized)
         )
         self._varied = _differentiable(self._specs)
         self._varying = _differentiable(self._results)
@@ -68,15 +68,7 @@ class Program:
 
             def gradients(*cotangents: Any) -> list[tf.Tensor]:
                 return self._pullback(
-                    [
-                        *arguments,
-                        *(
-                            tf.zeros_like(results[i])
-                            if cotangents[i] is None
-                            else cotangents[i]
-                            for i in self._varying
-                        ),
-                    ]
+                    [*arguments, *(cotangents[i] for i in self._varying)]
                 )
 
             return results, gradients

@@ -187,7 +187,6 @@ class ModelLayer(WeightsLayer):
     def _packed(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         return self._model.call_form.packed(args, kwargs, self._described)
 
-    @backends.current.not_rewritten
     def call(self, *args: Any, training: bool = False, **kwargs: Any) -> Any:
         """Calls the model and keeps the state and the seed it leaves.
 

@@ -1,5 +1,7 @@
 """Calls of a layer on tensors: shapes, dtypes, masks, modes."""
 
+import traceback
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -64,6 +66,31 @@ def test_a_function_with_autograph_is_the_same():
     assert not np.allclose(traced, call(cases.VECTORS))
 
 
+def test_autograph_rewrites_nothing_of_it():
+    rewritten = set()
+
+    def call_fn(inputs):
+        rewritten.update(
+            frame.name.removeprefix("tf__")
+            for frame in traceback.extract_stack()
+            if "__autograph_generated" in frame.filename
+        )
+        return inputs
+
+    layer = flaxlayer.JaxLayer(call_fn)
+    layer.build((2,))
+    wrapped = keras.layers.TimeDistributed(layer)
+
+    @tf.function
+    def call(x):
+        return layer(x), wrapped(x[None, None])
+
+    call(np.ones(2, "float32"))
+    # This function is, and a wrapper of AutoGraph's own.
+    assert "call" in rewritten
+    assert rewritten <= {"call", "wrapper"}
+
+
 def test_it_is_traced_once_for_each_mode_and_shape():
     traces = []
 
@@ -113,6 +140,28 @@ def test_unknown_sizes_of_a_mask_are_those_of_its_input():
     # Sizes that are to be the same are compared when it runs.
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"\(4\).*\(5\)"):
         call(x, mask[:, :4])
+
+
+def test_a_mask_leaves_other_sizes_to_others():
+    class Pair(nn.Module):
+        @nn.compact
+        def __call__(self, x, other, mask):
+            x = jnp.where(mask[..., None], x, 0)
+            return jnp.einsum("bik,bjk->bij", nn.Dense(2)(x), other)
+
+    layer = flaxlayer.FlaxLayer(Pair(), seed=0)
+    a, b = (RNG.randn(2, n, 2).astype("float32") for n in (3, 5))
+    mask = np.array([[True, True, False], [True, False, False]])
+    expected = layer(a, b, mask=mask)
+    spec = tf.TensorSpec((None, None, 2), tf.float32)
+
+    @tf.function(
+        input_signature=[spec, spec, tf.TensorSpec((None, None), tf.bool)]
+    )
+    def call(a, b, mask):
+        return layer(a, b, mask=mask)
+
+    np.testing.assert_allclose(call(a, b, mask), expected, 1e-5, 1e-5)
 
 
 def test_sizes_that_a_model_needs_to_be_equal_are():
