@@ -23,11 +23,6 @@ def as_array(value: Any) -> Any:
     return value
 
 
-def initial(value: Any) -> Any:
-    """What a variable is made of, for a value that JAX has computed."""
-    return value
-
-
 def seed_words(state: Any) -> Any:
     """The state of a seed generator as `uint32[2]`, for a call."""
     return state

@@ -39,11 +39,6 @@ def as_array(value: Any) -> Any:
     return jnp.asarray(value.numpy())
 
 
-def initial(value: Any) -> Any:
-    """What a variable is made of, for a value that JAX has computed."""
-    return np.asarray(value)
-
-
 def seed_words(state: Any) -> Any:
     """The state of a seed generator as `uint32[2]`, for a call."""
     # Keras has 64 bits for each word here, and 32 of them in use.

@@ -29,7 +29,6 @@ def leaf_of(path: Path, value: Any) -> Leaf:
         value: anything; an array has a `shape` and a `dtype` and may be lazy,
             such as a dataset of an HDF5 file.
     """
-    value = backends.current.as_array(value)
     shape, dtype = getattr(value, "shape", None), getattr(value, "dtype", None)
     if shape is None or dtype is None:
         if not jax.tree_util.all_leaves([value]):
@@ -164,7 +163,7 @@ def assign_values(
 def _placed(value: Any, variable: keras.Variable) -> Any:
     """The value in the dtype of a variable, on the devices it is on."""
     if not backends.current.HOLDS_JAX:
-        return backends.current.initial(value)
+        return value
     current = variable.value
     tracers = (jax.core.Tracer,)
     if isinstance(current, tracers) or isinstance(value, tracers):

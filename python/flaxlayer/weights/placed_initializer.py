@@ -7,7 +7,7 @@ import jax
 import keras
 import numpy as np
 
-from flaxlayer import backends, keras_compat
+from flaxlayer import keras_compat
 from flaxlayer.weights import layouts, memory
 
 
@@ -47,7 +47,7 @@ class CompilableInitializer:
 
     def __call__(self, shape: Any, dtype: Any = None) -> jax.Array:
         """The value for a variable of that shape and dtype."""
-        return backends.current.initial(self._initialize(shape, dtype))
+        return self._initialize(shape, dtype)
 
 
 class PlacedInitializer(CompilableInitializer):
@@ -106,7 +106,7 @@ def for_keras(
         return kind(initialize)
     value = initialize(shape, dtype)
     if alone:
-        return backends.current.initial(value)
+        return value
     layout: Any = layouts.of(keras_compat.path_here(name), shape)
     with jax.ensure_compile_time_eval():
         return placed(value, layout.backend_layout)

@@ -104,10 +104,9 @@ def test_a_file_of_the_jax_backend_is_loaded(name, from_jax):
         tolerance,
         tolerance,
     )
-    # It goes on from there.
-    model.fit(
-        cases.CASES[name][1], cases.LABELS, batch_size=cases.BATCH, verbose=0
-    )
+    if name in ("dropout", "nnx"):  # It goes on from there.
+        inputs = cases.CASES[name][1]
+        model.fit(inputs, cases.LABELS, batch_size=cases.BATCH, verbose=0)
 
 
 def test_files_are_loaded_by_the_jax_backend(trained, tmp_path):

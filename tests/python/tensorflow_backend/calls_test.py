@@ -319,6 +319,25 @@ def test_it_is_built_inside_a_function():
     assert len(layer.weights) == len(other.weights)
 
 
+@pytest.mark.parametrize("seed", [None, np.array([3, 5], "uint32")])
+def test_it_is_made_inside_a_function(seed):
+    keras.utils.set_random_seed(0)
+    other = cases.normalised(seed=seed)
+    expected = [other(cases.VECTORS, training=True) for _ in range(2)]
+    keras.utils.set_random_seed(0)
+    made = []
+
+    @tf.function
+    def call(x):
+        if not made:
+            made.append(cases.normalised(seed=seed))
+        return made[0](x, training=True)
+
+    # Its seed is made once, and goes on from call to call.
+    received = [call(cases.VECTORS) for _ in range(2)]
+    np.testing.assert_allclose(received, expected, 1e-5, 1e-5)
+
+
 def test_xla_compiles_it_with_what_is_around():
     layer = cases.normalised(seed=7)
     layer(cases.VECTORS)
