@@ -213,15 +213,15 @@ def test_backups_of_orbax_are_refused(tmp_path):
     assert "tensorflow" in str(error.value)
 
 
-def test_distributions_are_refused():
-    mesh = keras.distribution.DeviceMesh((1,), ["batch"], ["cpu:0"])
-    with (
-        keras.distribution.DataParallel(device_mesh=mesh).scope(),
-        pytest.raises(ValueError, match="KERAS_BACKEND=jax") as error,
-    ):
-        cases.normalised(seed=7).build((None, 6))
+def test_distributions_are_refused(monkeypatch):
+    layer = cases.normalised(seed=7)
+    # Keras before 3.15 has no distribution on this backend, and fails itself.
+    monkeypatch.setattr(keras.distribution, "distribution", lambda: "one")
+    with pytest.raises(ValueError, match="KERAS_BACKEND=jax") as error:
+        layer.build((None, 6))
     assert "FlaxLayer 'layer'" in str(error.value)
-    cases.normalised(seed=7).build((None, 6))
+    monkeypatch.undo()
+    layer.build((None, 6))
 
 
 def test_tables_list_them():
