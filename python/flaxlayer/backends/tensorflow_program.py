@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import tensorflow as tf
 
-from flaxlayer.backends import stablehlo_version, tensorflow_compat
+from flaxlayer import jax_compat, stablehlo_version, tensorflow_compat
 
 Function = Callable[..., Sequence[jax.Array]]
 
@@ -37,15 +37,20 @@ class Program:
         self._function = function
         self._specs = list(specs)
         self._platforms = platforms
-        exported = jax.export.export(jax.jit(function), platforms=platforms)(
-            *specs
-        )
+        with jax_compat.calling_convention(
+            tensorflow_compat.calling_convention()
+        ):
+            exported = jax.export.export(
+                jax.jit(function), platforms=platforms
+            )(*specs)
         self._results = [
             jax.ShapeDtypeStruct(aval.shape, aval.dtype)
             for aval in exported.out_avals
         ]
-        self._run = tensorflow_compat.operation(
-            exported, stablehlo_version.oldest(exported.mlir_module_serialized)
+        self._run = functools.partial(
+            tensorflow_compat.call,
+            exported,
+            stablehlo_version.oldest(exported.mlir_module_serialized),
         )
         self._varied = _differentiable(self._specs)
         self._varying = _differentiable(self._results)
@@ -57,14 +62,14 @@ class Program:
             tensors: one for each argument, of the dtypes of `specs`.
         """
         if not self._varied or not self._varying:
-            return list(self._run(tensors))
+            return self._run(tensors)
 
         # Integers have no gradients, and are captured.
         def differentiable(*varied: tf.Tensor) -> Any:
             arguments = list(tensors)
             for i, tensor in zip(self._varied, varied, strict=True):
                 arguments[i] = tensor
-            results = list(self._run(arguments))
+            results = self._run(arguments)
 
             def gradients(*cotangents: Any) -> list[tf.Tensor]:
                 return self._pullback(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from flaxlayer import tensorflow_compat
+from flaxlayer import stablehlo_version, tensorflow_compat
 from flaxlayer.exports import check, extras, names, stablehlo
 from flaxlayer.exports.endpoint import ExportedEndpoint
 from flaxlayer.exports.weights import SharedWeights
@@ -71,7 +71,7 @@ def _functions(
         handlers=False,
         calling_convention=tensorflow_compat.calling_convention(),
     )
-    module = tensorflow_compat.readable(program)
+    module = stablehlo_version.oldest(program.mlir_module_serialized)
     specs = [
         tf.TensorSpec(
             [d if isinstance(d, int) else None for d in array.shape],

@@ -440,3 +440,14 @@ def test_outputs_with_unknown_sizes_compute_on():
         return tf.reshape(flat, tf.shape(same)) - same
 
     assert call(np.ones((4, 3), "float32")).shape == (4, 3)
+
+
+def test_a_layer_has_operations_that_jax_writes_too_new():
+    # TensorFlow 2.20 does not read this one as JAX 0.10 writes it.
+    layer = flaxlayer.JaxLayer(lambda inputs: jax.lax.top_k(inputs, 2)[0])
+    x = tf.constant([3.0, 1.0, 2.0])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x)
+    assert y.numpy().tolist() == [3, 2]
+    assert tape.gradient(y, x).numpy().tolist() == [1, 0, 1]

@@ -3,12 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 import tensorflow as tf
 from jax.extend.mlir.dialects import stablehlo
 
-import flaxlayer
-from flaxlayer.backends import stablehlo_version, tensorflow_compat
+from flaxlayer import stablehlo_version, tensorflow_compat
 
 
 def exported(function):
@@ -45,25 +43,7 @@ def test_newer_operations_are_written_in_a_newer_version(capfd):
 def test_it_is_the_same_program():
     program = exported(lambda x: jax.lax.top_k(x, 2)[0])
     module = stablehlo_version.oldest(program.mlir_module_serialized)
-    (result,) = tensorflow_compat.operation(program, module)(
-        [tf.constant([3.0, 1.0, 2.0])]
+    (result,) = tensorflow_compat.call(
+        program, module, [tf.constant([3.0, 1.0, 2.0])]
     )
     assert result.numpy().tolist() == [3, 2]
-
-
-def test_a_layer_has_operations_that_jax_writes_too_new():
-    # TensorFlow 2.20 does not read this one as JAX 0.10 writes it.
-    layer = flaxlayer.JaxLayer(lambda inputs: jax.lax.top_k(inputs, 2)[0])
-    x = tf.constant([3.0, 1.0, 2.0])
-    with tf.GradientTape() as tape:
-        tape.watch(x)
-        y = layer(x)
-    assert y.numpy().tolist() == [3, 2]
-    assert tape.gradient(y, x).numpy().tolist() == [1, 0, 1]
-
-
-def test_a_calling_convention_that_is_not_known_is_reported(monkeypatch):
-    newest = "call_module_maximum_supported_version"
-    monkeypatch.setattr(tensorflow_compat.xla, newest, lambda: 3)
-    with pytest.raises(ImportError, match="conventions of exports up to 3"):
-        tensorflow_compat.operation(exported(jnp.tanh), b"")
