@@ -31,7 +31,7 @@ def as_array(value: Any) -> Any:
     """A tensor as an array of JAX; anything else as it is."""
     if not isinstance(value, tf.Tensor | tf.Variable):
         return value
-    if not tf.is_tensor(value) or not hasattr(value, "numpy"):
+    if not hasattr(value, "numpy"):
         raise ValueError(
             "a value is wanted where a tf.function is traced, and there is "
             f"none: {value!r:.200}"
