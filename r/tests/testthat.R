@@ -1,0 +1,4 @@
+library(testthat)
+library(flaxlayer)
+
+test_check("flaxlayer")
