@@ -5,6 +5,9 @@
 #' which may be functions of R. They are composed as the layers of the R package
 #' keras3 are, and work with it and without it.
 #'
+#' keras3 has functions of these names, with the same arguments, around Keras's own
+#' layers: attach flaxlayer after it, or write `flaxlayer::` in front of them.
+#'
 #' They need the Python package of the same name: see [install_flaxlayer()] and
 #' [flaxlayer_module()].
 #'

@@ -28,7 +28,7 @@
 #'   all calls; `NULL` for one that Keras draws.
 #' @param ... Other arguments of the layer in Python: `inputs_spec`, `rng_impl`,
 #'   `nonfinite_state`, `regularizers`, `constraints`, `kernels`, and those that
-#'   all layers have, such as `name`, `dtype` and `trainable`.
+#'   all layers have, such as `name`, `dtype`, `trainable` and `input_shape`.
 #'
 #' @section Trees of arrays:
 #' Parameters, state, inputs and outputs are trees. A list with names is a dict

@@ -2,7 +2,9 @@
 #'
 #' As [reticulate::tuple()], which it stands in for, but the vectors in it are
 #' arrays, as they are in the trees of [layer_jax_model_wrapper()]. reticulate
-#' makes lists of numbers of them, which would be a weight for each number.
+#' makes lists of numbers of them, which would be a weight for each number. Where
+#' another package is attached later that has a `tuple()`, such as keras3, write
+#' `flaxlayer::tuple()`.
 #'
 #' @param ... The elements; or one list without names, of the elements.
 #' @return A Python tuple.

@@ -131,6 +131,23 @@ test_that("other arguments reach the layer", {
   expect_equal(layer$weights[[1]]$path, "flowers/params/bias")
 })
 
+test_that("a pipe adds layers in its order, the first with a shape", {
+  skip_without_python()
+  model <- python("keras")$Sequential() |>
+    layer_jax_model_wrapper(linear, linear_init, input_shape = 4) |>
+    layer_jax_model_wrapper(linear, linear_init, name = "second")
+  expect_equal(model$layers[[2]]$name, "second")
+  expect_true(model$built)
+  dims <- function(shape) {
+    layer <- layer_jax_model_wrapper(
+      call_fn = function(inputs) inputs, input_shape = shape
+    )
+    python("keras")$Sequential(list(layer))$input_shape
+  }
+  expect_equal(dims(c(28, NA)), list(NULL, 28L, NULL))
+  expect_equal(dims(list(NULL, 3L)), list(NULL, NULL, 3L))
+})
+
 test_that("errors name the argument of R", {
   skip_without_python()
   wrap <- layer_jax_model_wrapper
