@@ -9,8 +9,11 @@
 #' A `.keras` file has the names of functions, not their code. With a `name` the
 #' function is registered with Keras as `package>name`, and is found by that name
 #' when a model is saved, and when it is loaded in a session that has called
-#' `model_function()` with the same name before. Without a `name` saving a model
-#' fails with an error that says so; its weights can be saved all the same.
+#' `model_function()` with the same name before. Without a `name` a file calls it
+#' `call_fn` or `init_fn`, as its layer does. Where it was not saved in the same
+#' session, [load_flaxlayer_model()] needs to be told what that is, by
+#' `custom_objects = list(call_fn = , init_fn = )`, which several layers in one
+#' model cannot share.
 #'
 #' @section What the function is called with:
 #' Arguments come as R values: dicts as named lists, tuples and lists as lists
@@ -27,8 +30,9 @@
 #' What the function returns goes back in the same way; see
 #' [layer_jax_model_wrapper()].
 #'
-#' R runs one thing at a time: such a function is called on R's main thread only.
-#' Do not call the layer from a thread of Python.
+#' R runs one thing at a time, on its main thread. From another thread of Python
+#' such a function can be called from reticulate 1.39 on, and waits there until R
+#' has time; before that it is an error.
 #'
 #' @param fn A function. Its arguments are inspected; `...` is none that can be
 #'   given.
@@ -76,7 +80,8 @@ as_python_function <- function(fn, argument, name = NULL, package = "r") {
     reticulate::r_to_py(called, convert = TRUE),
     if (is.null(name)) argument else name,
     as.list(names(arguments)),
-    as.list(unname(optional))
+    as.list(unname(optional)),
+    utils::packageVersion("reticulate") >= "1.39"
   )
   if (is.null(name)) {
     return(made)

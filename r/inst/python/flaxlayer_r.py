@@ -6,6 +6,7 @@ back would have another structure: here sequences are marked by their type.
 """
 
 import inspect
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ def python_function(
     name: str,
     arguments: Sequence[str],
     optional: Sequence[bool],
+    any_thread: bool,
 ) -> Callable[..., Any]:
     """A function with the arguments that an R function has.
 
@@ -42,9 +44,12 @@ def python_function(
         name: how it is called in messages.
         arguments: the names of its arguments.
         optional: which of them have a default.
+        any_thread: whether reticulate lets other threads wait for R's; it ends
+            the process if not.
 
     Returns:
-        A function whose signature can be inspected.
+        A function whose signature can be inspected. It raises a `RuntimeError`
+        on a thread on which it may not call R.
     """
     # R lets arguments with a default stand before those without.
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -62,6 +67,13 @@ def python_function(
     )
 
     def call(*args: Any, **kwargs: Any) -> Any:
+        thread = threading.current_thread()
+        if not any_thread and thread is not threading.main_thread():
+            raise RuntimeError(
+                f"`{name}` is a function of R, which can be called on R's main "
+                f"thread only; reticulate 1.39 lifts that. Received: a call on "
+                f"the thread {thread.name!r}."
+            )
         given = signature.bind(*args, **kwargs).arguments
         return function(**{key: marked(value) for key, value in given.items()})
 

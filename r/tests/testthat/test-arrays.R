@@ -53,6 +53,8 @@ test_that("what is no array is refused by name", {
   expect_error(r_to_numpy(factor("a")), "`x` is a factor")
   expect_error(r_to_numpy(c(1L, NA)), "`x` has missing values")
   expect_error(r_to_numpy(reticulate::r_to_py("a")), "`x` must be a vector")
+  words <- reticulate::import("numpy", convert = FALSE)$array(list("a", "b"))
+  expect_error(numpy_to_r(words), "An array of <U1 cannot be one of R")
   expect_error(
     numpy_to_r(python("jax.numpy")), "`x` must be an array.*Python object"
   )

@@ -184,3 +184,27 @@ test_that("an error in a function of R comes through", {
   layer <- layer_jax_model_wrapper(call_fn = wrong, params = 1)
   expect_error(layer(float32(1)), "`call_fn\\(\\)\\$a` must be made of")
 })
+
+test_that("a call on a thread that cannot call R is an error", {
+  skip_without_python()
+  skip_if(utils::packageVersion("reticulate") >= "1.39", "it can")
+  layer <- layer_jax_model_wrapper(call_fn = linear, init_fn = linear_init)
+  code <- "
+import threading
+
+def on_a_thread(call):
+    raised = []
+    def run():
+        try:
+            call()
+        except Exception as error:
+            raised.append(str(error))
+    thread = threading.Thread(target=run, name='other')
+    thread.start()
+    thread.join()
+    return raised[0]
+"
+  on_a_thread <- reticulate::py_run_string(code)$on_a_thread
+  call <- python("functools")$partial(layer, float32(matrix(1, 2, 4)))
+  expect_match(on_a_thread(call), "main thread only.*'other'")
+})

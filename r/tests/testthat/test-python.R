@@ -9,6 +9,11 @@ test_that("a package that is missing is named, with the Python in use", {
 test_that("the module is that of Python", {
   skip_without_python()
   expect_true(reticulate::py_has_attr(flaxlayer_module(), "explain_kernels"))
+  skip_if(Sys.getenv("FLAXLAYER_REQUIRE_PYTHON") == "", "of another version")
+  expect_equal(
+    flaxlayer_module()$`__version__`,
+    as.character(utils::packageVersion("flaxlayer"))
+  )
 })
 
 test_that("what is installed has to be a name", {
