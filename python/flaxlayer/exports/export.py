@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import jax.export
 import keras
 
-from flaxlayer import keras_compat, short_repr
+from flaxlayer import backends, keras_compat, short_repr
 from flaxlayer.exports import inputs as layer_inputs
 from flaxlayer.exports import onnx_file, stablehlo, tf_saved_model
 from flaxlayer.exports.endpoint import ExportedEndpoint
@@ -73,11 +73,19 @@ def export(
         CheckFailed: what was written cannot be loaded or computes something
             else; there is nothing new at `path` then.
         FileExistsError: `path` is there, and `overwrite` is not set.
+        RuntimeError: Keras has another backend than JAX.
         TypeError: `model` or `inputs` is none of the above.
         ImportError: what the format needs is not installed.
         ValueError: the model is not built, its inputs are not known, or it has
             something that the format has no word for; the message says where.
     """
+    if not backends.current.HOLDS_JAX:
+        raise RuntimeError(
+            "`flaxlayer.export` needs the JAX backend of Keras. Received: "
+            f"{keras.backend.backend()!r}. Use `model.export(path, "
+            'format="tf_saved_model")`; or save the model as a `.keras` file, '
+            "and load and export it with KERAS_BACKEND=jax."
+        )
     target = os.path.abspath(os.fspath(path))
     if format not in get_args(Format):
         raise ValueError(

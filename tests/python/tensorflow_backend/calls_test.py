@@ -451,3 +451,11 @@ def test_a_layer_has_operations_that_jax_writes_too_new():
         y = layer(x)
     assert y.numpy().tolist() == [3, 2]
     assert tape.gradient(y, x).numpy().tolist() == [1, 0, 1]
+
+
+def test_exports_are_for_the_other_backend(tmp_path):
+    layer = flaxlayer.FlaxLayer(nn.Dense(2))
+    layer(np.ones((1, 3), "float32"))
+    with pytest.raises(RuntimeError, match="needs the JAX backend of Keras"):
+        flaxlayer.export(layer, tmp_path / "m")
+    assert list(tmp_path.iterdir()) == []
