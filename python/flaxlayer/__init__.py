@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from flaxlayer.jax_layer import JaxLayer
     from flaxlayer.ops.dispatch import explain_kernels, kernels
     from flaxlayer.peer_files import load_model
+    from flaxlayer.weight_picture import plot_weights
     from flaxlayer.weight_table import tabulate
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "layout_map",
     "load_model",
     "load_variables",
+    "plot_weights",
     "save_model",
     "save_variables",
     "tabulate",
@@ -65,6 +67,7 @@ _MODULES = {
     "layout_map": "axis_layouts",
     "load_model": "peer_files",
     "load_variables": "checkpoints",
+    "plot_weights": "weight_picture",
     "save_model": "checkpoints",
     "save_variables": "checkpoints",
     "tabulate": "weight_table",

@@ -1,29 +1,36 @@
 """Tables of the weights of layers."""
 
-import dataclasses
+import html
 import io
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import jax
 import keras
-import numpy as np
 import rich.box
 import rich.console
 import rich.table
 import rich.text
 
-from flaxlayer import found_layers
-from flaxlayer.layer.model_layer import ModelLayer
+from flaxlayer import found_layers, weight_rows
 from flaxlayer.paths import joined
+from flaxlayer.weight_rows import KINDS, WeightRow
 
-_KINDS = ("trainable", "frozen", "state")
 # Of the console: as wide as a path may be, since a cut one is of no use.
 _WIDTH = 10_000
 
 
-def tabulate(layer: keras.layers.Layer) -> str:
+class WeightTables(str):
+    """Tables as text, which a notebook shows as they are."""
+
+    __slots__ = ()
+
+    def _repr_html_(self) -> str:
+        # Each character is as wide as another, and no line is broken.
+        style = "white-space: pre; overflow-x: auto; line-height: normal"
+        return f'<pre style="{style}">{html.escape(self)}</pre>'
+
+
+def tabulate(layer: keras.layers.Layer) -> WeightTables:
     """Lists the weights of a layer, or of all flaxlayer layers in a model.
 
     Each weight has a row with
@@ -62,7 +69,8 @@ def tabulate(layer: keras.layers.Layer) -> str:
             and one line for all at the end.
 
     Returns:
-        The tables as text without colours.
+        The tables as text without colours: a `str`, which notebooks show line
+        by line.
 
     Raises:
         TypeError: `layer` is no Keras layer.
@@ -74,7 +82,7 @@ def tabulate(layer: keras.layers.Layer) -> str:
         does="lists the weights",
         otherwise="`summary()` of a Keras model lists its other layers.",
     )
-    weights = [list(_weights(each)) for each in found]
+    weights = [list(weight_rows.of(each)) for each in found]
     parts: list[Any] = []
     for each, rows in zip(found, weights, strict=True):
         parts += [repr(each), "", _table_of(rows)]
@@ -83,90 +91,14 @@ def tabulate(layer: keras.layers.Layer) -> str:
         everything = [row for rows in weights for row in rows]
         parts += [f"{len(found)} layers of {layer.name}", ""]
         parts += [_totals_of(everything)]
-    return _text_of(parts)
+    return WeightTables(_text_of(parts))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Weight:
-    path: str
-    shape: tuple[int, ...]
-    dtype: str
-    kind: str
-    axes: str
-    sharding: str
-    part: tuple[int, ...]  # What one device has, a shape.
-    itemsize: int
-
-    @property
-    def size(self) -> int:
-        return math.prod(self.shape)
-
-    @property
-    def nbytes(self) -> int:
-        return self.size * self.itemsize
-
-    @property
-    def nbytes_per_device(self) -> int:
-        return math.prod(self.part) * self.itemsize
-
-
-def _weights(layer: ModelLayer) -> Iterator[_Weight]:
-    if not layer.built:
-        raise ValueError(
-            f"{layer._described} is not built: it has no weights to list yet. "
-            "Build it, or call it or its model on data first."
-        )
-    axis_names = getattr(layer, "axis_names", {})
-    compute_dtype = layer.compute_dtype if layer.autocast else None
-    for kind, tree in (
-        ("params", layer._weights.params),
-        ("state", layer._weights.state),
-    ):
-        for path, variable, called_with in zip(
-            tree.paths, tree.variables, tree.specs(compute_dtype), strict=True
-        ):
-            name = joined(path)
-            stored, used = str(variable.dtype), called_with.dtype.name
-            yield _Weight(
-                path=name,
-                shape=tuple(variable.shape),
-                dtype=stored if stored == used else f"{stored} as {used}",
-                kind=_kind_of(variable, kind),
-                axes=", ".join(map(str, axis_names.get(name, ()))),
-                sharding=_sharding_of(variable.value),
-                part=_part_of(variable.value),
-                itemsize=np.dtype(stored).itemsize,
-            )
-
-
-def _kind_of(variable: keras.Variable, tree: str) -> str:
-    if tree == "state":
-        return "state"
-    return "trainable" if variable.trainable else "frozen"
-
-
-def _sharding_of(value: Any) -> str:
-    if isinstance(value, jax.core.Tracer):
-        return "?"
-    sharding = getattr(value, "sharding", None)
-    if sharding is None or len(sharding.device_set) == 1:
-        return "-"
-    if isinstance(sharding, jax.sharding.NamedSharding):
-        return f"P({', '.join(map(repr, sharding.spec))})"
-    return type(sharding).__name__
-
-
-def _part_of(value: Any) -> tuple[int, ...]:
-    if isinstance(value, jax.core.Tracer) or not hasattr(value, "sharding"):
-        return tuple(value.shape)
-    return value.sharding.shard_shape(value.shape)
-
-
-def _is_any_split(rows: Sequence[_Weight]) -> bool:
+def _is_any_split(rows: Sequence[WeightRow]) -> bool:
     return any(row.part != row.shape for row in rows)
 
 
-def _table_of(rows: Sequence[_Weight]) -> rich.table.Table:
+def _table_of(rows: Sequence[WeightRow]) -> rich.table.Table:
     table = _table("path", "shape", "dtype", "kind")
     has_axes = any(row.axes for row in rows)
     if has_axes:
@@ -178,7 +110,7 @@ def _table_of(rows: Sequence[_Weight]) -> rich.table.Table:
         table.add_column("per device", justify="right")
     for row in rows:
         axes = [row.axes or "-"] if has_axes else []
-        cells = [row.path, str(row.shape), row.dtype, row.kind, *axes]
+        cells = [joined(row.path), str(row.shape), row.dtype, row.kind, *axes]
         cells += [row.sharding, f"{row.nbytes:,}"]
         if is_any_split:
             cells.append(f"{row.nbytes_per_device:,}")
@@ -186,7 +118,7 @@ def _table_of(rows: Sequence[_Weight]) -> rich.table.Table:
     return table
 
 
-def _totals_of(rows: Sequence[_Weight]) -> rich.table.Table:
+def _totals_of(rows: Sequence[WeightRow]) -> rich.table.Table:
     table = _table("kind")
     headers = ["weights", "values", "bytes"]
     is_any_split = _is_any_split(rows)
@@ -194,7 +126,7 @@ def _totals_of(rows: Sequence[_Weight]) -> rich.table.Table:
         headers.append("per device")
     for header in headers:
         table.add_column(header, justify="right")
-    groups = [(k, [r for r in rows if r.kind == k]) for k in _KINDS]
+    groups = [(k, [r for r in rows if r.kind == k]) for k in KINDS]
     for name, group in [*groups, ("all", rows)]:
         numbers = [
             len(group),

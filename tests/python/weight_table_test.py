@@ -197,3 +197,13 @@ def test_what_has_no_such_weights_is_refused():
     dense = keras.layers.Dense(3, name="stock")
     with pytest.raises(ValueError, match="none in <Dense name=stock"):
         flaxlayer.tabulate(dense)
+
+
+def test_a_notebook_shows_tables_line_by_line():
+    layer = flaxlayer.FlaxLayer(nn.Dense(3), name="a<b")
+    layer.build((None, 4))
+    tables = flaxlayer.tabulate(layer)
+    shown = tables._repr_html_()
+    assert shown.startswith("<pre ")
+    assert "name=a&lt;b" in shown
+    assert shown.count("\n") == tables.count("\n")
