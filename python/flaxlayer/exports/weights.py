@@ -1,5 +1,6 @@
 """The weights of all endpoints: each has a name, and is stored once."""
 
+import collections
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -34,10 +35,12 @@ class SharedWeights:
         # For each endpoint so far, the names at the places in its layer.
         before: list[dict[str, str]] = []
         for endpoint in endpoints:
+            counts = collections.Counter(map(_place, endpoint.weights))
+            # The layers of a model may all have a weight at one place.
             places = {
                 _place(variable): variable
                 for variable in endpoint.weights
-                if id(variable) not in changed
+                if id(variable) not in changed and counts[_place(variable)] == 1
             }
             known = next(
                 filter(None, (self._same(places, b) for b in before)), {}

@@ -163,6 +163,29 @@ def test_weights_that_only_look_alike_are_not_shared(tmp_path):
     assert len(serving.load(tmp_path / "n").signature.weights) == 6
 
 
+def test_models_that_share_some_layers_keep_the_others(tmp_path):
+    shared = keras.layers.Dense(3)
+    ends = {}
+    for name in ("one", "other"):
+        x = keras.Input((3,))
+        ends[name] = keras.Model(x, shared(keras.layers.Dense(3)(x)))
+    twin = keras.models.clone_model(ends["one"])
+    twin.set_weights(ends["one"].get_weights())
+    ends["twin"] = twin
+    flaxlayer.export(ends, tmp_path / "m", check=False)
+    served = serving.load(tmp_path / "m")
+    assert {
+        name: len(set(each.weights))
+        for name, each in served.signature.endpoints.items()
+    } == {"one": 4, "other": 4, "twin": 4}
+    x = models.data(3, 3)
+    for name, model in ends.items():
+        same(
+            served.endpoints[name](x),
+            model.predict(x, batch_size=3, verbose=0),
+        )
+
+
 def test_a_single_endpoint_is_called_by_the_model(tmp_path):
     layer = models.of_nnx()
     report = flaxlayer.export(layer, tmp_path / "m", check=False)
