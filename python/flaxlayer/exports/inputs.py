@@ -80,7 +80,7 @@ def of(layer: keras.layers.Layer, given: Any, where: str) -> Inputs:
         TypeError: `given` is no description of inputs.
         ValueError: they are not known.
     """
-    names: list[str] | None = None
+    named = False
     if given is not None:
         specs = given
     elif isinstance(layer, ModelLayer):
@@ -91,7 +91,7 @@ def of(layer: keras.layers.Layer, given: Any, where: str) -> Inputs:
                 "call it on data first."
             )
     else:
-        specs, names = _of_model(layer)
+        specs, named = _of_model(layer)
         if specs is None:
             raise ValueError(
                 f"the inputs of {where} are not known: it is neither a layer "
@@ -101,7 +101,7 @@ def of(layer: keras.layers.Layer, given: Any, where: str) -> Inputs:
         specs = CallArguments(specs)
     parameters = _parameters(layer, len(specs.args))
     try:
-        return _described(specs, parameters, names, seen=given is None)
+        return _described(specs, parameters, named=named, seen=given is None)
     except TypeError as error:
         raise TypeError(f"the inputs of {where}: {error} {_HOW}.") from error
 
@@ -132,18 +132,20 @@ def _as_given(layer: ModelLayer) -> Any:
     return built
 
 
-def _of_model(model: Any) -> tuple[Any, list[str] | None]:
-    """The inputs of a functional or Sequential model, and their names."""
+def _of_model(model: Any) -> tuple[Any, bool]:
+    """The inputs of a functional or Sequential model.
+
+    Returns:
+        They; and whether each is called by its own name.
+    """
     try:
         flat = list(model.inputs or ())
     except (AttributeError, ValueError):
-        return None, None
+        return None, False
     if not flat:
-        return None, None
+        return None, False
     structure = flat[0] if isinstance(model, keras.Sequential) else model.input
-    if isinstance(structure, Mapping):
-        return structure, None
-    return structure, [tensor.name for tensor in flat]
+    return structure, not isinstance(structure, Mapping)
 
 
 def _parameters(layer: keras.layers.Layer, count: int) -> list[str]:
@@ -164,8 +166,8 @@ def _parameters(layer: keras.layers.Layer, count: int) -> list[str]:
 def _described(
     specs: CallArguments,
     parameters: list[str],
-    names: list[str] | None,
     *,
+    named: bool,
     seen: bool,
 ) -> Inputs:
     whole = {
@@ -177,8 +179,9 @@ def _described(
     of_argument: dict[str, list[str]] = {}
     for argument, tree in whole.items():
         structure, leaves = structures.described(tree, argument)
-        if names is not None and len(set(names)) == len(leaves):
-            leaves = dict(zip(names, leaves.values(), strict=True))
+        own = {leaf.name: leaf for leaf in leaves.values()} if named else {}
+        if len(own) == len(leaves):
+            leaves = own
         nested[argument] = _moved(structure, len(arrays))
         of_argument[argument] = []
         for name, leaf in leaves.items():

@@ -186,6 +186,18 @@ def test_models_that_share_some_layers_keep_the_others(tmp_path):
         )
 
 
+def test_inputs_in_a_dict_in_a_list_have_their_own_names(tmp_path):
+    b, a, c = (keras.Input((2,), name=name) for name in "bac")
+    model = keras.Model([{"b": b, "a": a}, c], [b - a + c])
+    flaxlayer.export(model, tmp_path / "m", check=False)
+    served = serving.load(tmp_path / "m")
+    arrays = {name: models.data(3, 2, seed=i) for i, name in enumerate("abc")}
+    order = [each.name for each in served.endpoints["serve"].inputs]
+    assert sorted(order) == ["a", "b", "c"]
+    (received,) = served.endpoints["serve"].flat([arrays[n] for n in order])
+    same(received, arrays["b"] - arrays["a"] + arrays["c"])
+
+
 def test_a_single_endpoint_is_called_by_the_model(tmp_path):
     layer = models.of_nnx()
     report = flaxlayer.export(layer, tmp_path / "m", check=False)
