@@ -1,13 +1,16 @@
 """Names for the sizes of inputs that are not known."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.export
 
 BATCH = "batch"
+
+# How many letters of the names of inputs and axes are names of sizes.
+_LONGEST = 48
 
 # Words of JAX's own in expressions of sizes.
 _TAKEN = ("floordiv", "max", "min", "mod", "non_negative")
@@ -17,7 +20,8 @@ class Way(NamedTuple):
     """What sizes of inputs are taken for.
 
     Attributes:
-        any_batch: whether the first axis is unknown where its size is known.
+        any_batch: whether the first axis is unknown where its size is known,
+            and that of the first input.
         shared: whether all inputs have one unknown size on the same axis.
     """
 
@@ -38,15 +42,21 @@ def named(
         masked: for each mask that of the input it is a mask of.
         way: what is taken for unknown.
     """
+    batch = next((s.shape[0] for s in inputs.values() if s.shape), None)
+    given: dict[tuple[str, int], str] = {}
 
     def name(owner: str, axis: int, size: Any) -> int | str:
-        if axis == 0 and (size is None or way.any_batch):
+        # One of another size is no batch, but that of a table for one.
+        if axis == 0 and (size is None or (way.any_batch and size == batch)):
             return BATCH
         if size is not None:
             return size
-        text = f"size_{axis}" if way.shared else f"{owner}_{axis}"
-        text = re.sub(r"\W", "_", text)
-        return text if re.match("[A-Za-z_]", text) else f"_{text}"
+        owner = "size" if way.shared else owner
+        text = re.sub(r"\W", "_", f"{owner}_{axis}", flags=re.ASCII)
+        text = text if re.match("[A-Za-z_]", text) else f"_{text}"
+        if (owner, axis) not in given:
+            given[owner, axis] = _unused(text, given.values())
+        return given[owner, axis]
 
     return {
         key: tuple(
@@ -55,6 +65,15 @@ def named(
         )
         for key, spec in inputs.items()
     }
+
+
+def _unused(text: str, used: Collection[str]) -> str:
+    """A name that is not used, and not too long for a signature."""
+    text = text[-_LONGEST:].lstrip("0123456789")
+    unique, count = text, 1
+    while unique in used:
+        unique, count = f"{text}_{count}", count + 1
+    return unique
 
 
 def names_in(shapes: Mapping[str, Sequence[int | str]]) -> list[str]:

@@ -198,6 +198,34 @@ def test_inputs_in_a_dict_in_a_list_have_their_own_names(tmp_path):
     same(received, arrays["b"] - arrays["a"] + arrays["c"])
 
 
+def test_a_first_axis_of_another_size_is_no_batch(tmp_path):
+    layer = flaxlayer.JaxLayer(
+        lambda params, inputs: inputs[0] @ params @ inputs[1].T,
+        lambda rng, inputs: jax.random.normal(rng, (3, 3)),
+        seed=0,
+    )
+    x, table = models.data(8, 3), models.data(10, 3)
+    layer([x, table])
+    flaxlayer.export(layer, tmp_path / "m", check=False)
+    served = serving.load(tmp_path / "m")
+    shapes = [each.shape for each in served.endpoints["serve"].inputs]
+    assert shapes == [("batch", 3), (10, 3)]
+    same(served([x[:5], table]), layer([x[:5], table]))
+
+
+def test_each_size_that_is_not_known_has_a_name_of_its_own(tmp_path):
+    names = ("a-b", "a_b", "größe", "n" * 80)
+    inputs = [keras.Input((None, 3), name=name) for name in names]
+    dense = keras.layers.Dense(2)
+    model = keras.Model(inputs, [dense(x) for x in inputs])
+    flaxlayer.export(model, tmp_path / "m", check=False)
+    served = serving.load(tmp_path / "m")
+    sizes = [each.shape[1] for each in served.endpoints["serve"].inputs]
+    assert sizes == ["a_b_1", "a_b_1_1", "gr__e_1", "n" * 46 + "_1"]
+    arrays = [models.data(2, i, 3) for i in range(1, 5)]
+    assert [y.shape[1] for y in served(arrays)] == [1, 2, 3, 4]
+
+
 def test_a_single_endpoint_is_called_by_the_model(tmp_path):
     layer = models.of_nnx()
     report = flaxlayer.export(layer, tmp_path / "m", check=False)
