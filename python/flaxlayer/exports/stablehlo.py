@@ -106,6 +106,9 @@ def compare(
             tolerance=0.0 if platform == "cpu" else 1e-5,
             environment={
                 "JAX_PLATFORMS": platform,
+                "JAX_ENABLE_X64": str(_has_64_bits()),
+                # Else the last line of an error is not what it is.
+                "JAX_TRACEBACK_FILTERING": "off",
                 "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
             },
         )
@@ -172,6 +175,10 @@ def handlers_of(program: jax.export.Exported) -> dict[str, int]:
         if f"@{native.versioned(target)}(" in text
         or f'@"{native.versioned(target)}"(' in text
     )
+
+
+def _has_64_bits() -> bool:
+    return jax.dtypes.canonicalize_dtype(float).itemsize == 8
 
 
 def _stored(folder: str, name: str) -> StoredFile:

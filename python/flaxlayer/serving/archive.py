@@ -52,6 +52,7 @@ def _load(path: str) -> Served:
     _check_platform(found)
     for endpoint in found.endpoints.values():
         _check_handlers(endpoint)
+        _check_bits(endpoint, found)
     for name, stored in found.files.items():
         _check_file(path, name, stored)
     programs = {
@@ -119,6 +120,19 @@ def _check_handlers(endpoint: Endpoint) -> None:
                 f"Received: version {known.get(name)}, which this flaxlayer "
                 "has. Export the model again with this one, or serve it with "
                 "the one that exported it."
+            )
+
+
+def _check_bits(endpoint: Endpoint, found: Signature) -> None:
+    """Reports numbers of 64 bits where JAX has none."""
+    weights = (found.weights[name] for name in endpoint.weights)
+    for array in (*endpoint.inputs, *weights):
+        dtype = array_file.dtype_of(array)
+        if jax.dtypes.canonicalize_dtype(dtype) != dtype:
+            raise BadExport(
+                f"{array.name!r} is of dtype {array.dtype}, which JAX has here "
+                "no arrays of. Set JAX_ENABLE_X64=1, or call "
+                '`jax.config.update("jax_enable_x64", True)` first.'
             )
 
 

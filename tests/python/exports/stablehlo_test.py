@@ -226,6 +226,18 @@ def test_each_size_that_is_not_known_has_a_name_of_its_own(tmp_path):
     assert [y.shape[1] for y in served(arrays)] == [1, 2, 3, 4]
 
 
+def test_numbers_of_64_bits_are_compared_where_they_are_there(tmp_path):
+    with jax.enable_x64(True):
+        layer = flaxlayer.FlaxLayer(
+            models.Autoencoder(), seed=0, dtype="float64"
+        )
+        layer.build((None, 4))
+        report = flaxlayer.export(layer, tmp_path / "m")
+    assert len(report.compared) == 3
+    with pytest.raises(serving.BadExport, match="Set JAX_ENABLE_X64=1"):
+        serving.load(tmp_path / "m")
+
+
 def test_a_single_endpoint_is_called_by_the_model(tmp_path):
     layer = models.of_nnx()
     report = flaxlayer.export(layer, tmp_path / "m", check=False)
