@@ -9,6 +9,9 @@ from flaxlayer.exports.endpoint import ExportedEndpoint
 from flaxlayer.exports.weights import SharedWeights
 from flaxlayer.serving import structures
 
+# What a SavedModel has under these names is no endpoint.
+_TAKEN = ("all_variables", "graph_debug_info", "signatures")
+
 
 def write(
     folder: str,
@@ -20,12 +23,13 @@ def write(
     Raises:
         ImportError: TensorFlow is not installed.
         NotReadable: TensorFlow is too old for what JAX writes.
-        ValueError: an endpoint changes weights, or has an operation that cannot
-            be exported.
+        ValueError: an endpoint changes weights, has an operation that cannot
+            be exported, or a name that means something else here.
     """
     tf = _tensorflow()
     for endpoint in endpoints:
         endpoint.check_stateless("tf_saved_model")
+        _check_name(tf, endpoint, endpoints[0])
     weights = SharedWeights(endpoints)
     root = tf.Module()
     with tf.device("CPU:0"):
@@ -51,6 +55,23 @@ def write(
     first = endpoints[0].name
     signatures["serving_default"] = signatures[first]
     tf.saved_model.save(root, folder, signatures=signatures)
+
+
+def _check_name(
+    tf: Any, endpoint: ExportedEndpoint, first: ExportedEndpoint
+) -> None:
+    name = endpoint.name
+    if (
+        name in _TAKEN
+        or hasattr(tf.Module, name)
+        or (name == "serving_default" and endpoint is not first)
+    ):
+        raise ValueError(
+            f"{endpoint.where} cannot be exported as 'tf_saved_model' under "
+            f"the name {name!r}, which is that of something else in a "
+            "SavedModel (`serving_default` is the first endpoint). Call it "
+            "something else."
+        )
 
 
 def _functions(

@@ -101,6 +101,14 @@ def test_what_changes_weights_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["serving_default", "variables", "signatures"])
+def test_names_that_mean_something_else_are_refused(name, tmp_path):
+    ends = {"first": models.of_nnx(), name: models.of_nnx()}
+    with pytest.raises(ValueError, match=f"under the name '{name}', which is"):
+        flaxlayer.export(ends, tmp_path / "m", format="tf_saved_model")
+    assert list(tmp_path.iterdir()) == []
+
+
 class Knows:
     """TensorFlow, as one that knows a version of the calling convention."""
 
