@@ -1,6 +1,7 @@
 """`flaxlayer.export`: a model as files that are served without Keras."""
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
@@ -24,8 +25,12 @@ _FORMATS: dict[Format, Any] = {
     "onnx": onnx_file,
 }
 
-# One of these is in every folder that is an export.
+# One of these is in every folder that is an export, and nothing else.
 _MARKS = frozenset({"signature.json", "saved_model.pb"})
+_PARTS = re.compile(
+    r"signature\.json|weights\.npz|\w+\.jax_export"
+    r"|saved_model\.pb|fingerprint\.pb|variables|assets"
+)
 
 
 def export(
@@ -199,18 +204,34 @@ def _check_place(target: str, *, overwrite: bool) -> None:
         raise FileExistsError(
             f"{target!r} is there already. Pass `overwrite=True` to replace it."
         )
-    if os.path.isdir(target) and not _MARKS.intersection(os.listdir(target)):
+    if not os.path.isdir(target):
+        return
+    names = os.listdir(target)
+    if not _MARKS.intersection(names):
         raise FileExistsError(
             f"{target!r} is a folder that no export is in, and is not replaced."
+        )
+    others = sorted(name for name in names if not _PARTS.fullmatch(name))
+    if others:
+        raise FileExistsError(
+            f"{target!r} is a folder with more in it than an export, and is "
+            f"not replaced: {others!r:.200}. Move that elsewhere, or export "
+            "to another path."
         )
 
 
 def _put(made: str, target: str, work: str, *, overwrite: bool) -> None:
     """Moves what was made to its place."""
     _check_place(target, overwrite=overwrite)
+    replaced = os.path.join(work, "replaced")
     if os.path.lexists(target):
-        os.rename(target, os.path.join(work, "replaced"))
-    os.rename(made, target)
+        os.rename(target, replaced)
+    try:
+        os.rename(made, target)
+    except BaseException:
+        if os.path.lexists(replaced):
+            os.rename(replaced, target)
+        raise
 
 
 def _size(path: str) -> int:

@@ -1,5 +1,6 @@
 """What cannot be exported says why, and leaves nothing behind."""
 
+import os
 import sys
 
 import jax
@@ -173,6 +174,34 @@ def test_what_is_there_is_not_replaced(tmp_path):
     with pytest.raises(FileExistsError, match="no export is in"):
         flaxlayer.export(layer, other, overwrite=True)
     assert {file.name for file in tmp_path.iterdir()} == {"m", "other"}
+
+
+def test_a_folder_with_more_in_it_is_not_replaced(tmp_path):
+    path = tmp_path / "m"
+    layer = models.of_nnx()
+    flaxlayer.export(layer, path, check=False)
+    (path / "notes").touch()
+    with pytest.raises(FileExistsError, match=r"than an export.*\['notes'\]"):
+        flaxlayer.export(layer, path, overwrite=True)
+    assert (path / "notes").exists()
+
+
+def test_what_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    path = tmp_path / "m"
+    flaxlayer.export(models.of_nnx(), path, check=False)
+    before = (path / "signature.json").read_bytes()
+    rename = os.rename
+
+    def fails(old, new):
+        if os.path.basename(old) == os.path.basename(new) == "m":
+            raise OSError("no space")
+        rename(old, new)
+
+    monkeypatch.setattr(os, "rename", fails)
+    with pytest.raises(OSError, match="no space"):
+        flaxlayer.export(models.masked(), path, check=False, overwrite=True)
+    assert (path / "signature.json").read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def changed(monkeypatch, endpoints):
