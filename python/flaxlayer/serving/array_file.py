@@ -65,9 +65,10 @@ def read(
                 key: _read(file, entries[key], wanted[key], name)
                 for key in wanted
             }
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, BadExport):
-            raise
+    except BadExport:
+        raise
+    # Whatever the bytes are, zipfile and NumPy may raise anything.
+    except Exception as error:
         raise BadExport(f"{name} cannot be read: {error}") from error
 
 

@@ -71,7 +71,8 @@ class ServedEndpoint:
 
         Raises:
             TypeError: the arguments are not nested as those of the model, or an
-                array is of a dtype that the one expected cannot hold.
+                array is of a dtype that the one expected cannot hold; or JAX
+                traces a call that changes weights.
             ValueError: an array has another shape.
         """
         results = self.flat(self._leaves(args, kwargs))
@@ -88,7 +89,8 @@ class ServedEndpoint:
 
         Raises:
             TypeError: an array is of a dtype that the one expected cannot hold,
-                or their number is another.
+                or their number is another; or JAX traces a call that changes
+                weights.
             ValueError: an array has another shape.
         """
         if len(arrays) != len(self.inputs):
@@ -106,6 +108,13 @@ class ServedEndpoint:
         with self._state.lock:
             results = self._called(checked, sizes)
             count = len(self.outputs)
+            if any(isinstance(r, jax.core.Tracer) for r in results[count:]):
+                raise TypeError(
+                    f"{self._name} changes the weights "
+                    f"{list(self._endpoint.state)} when it is called, and "
+                    "cannot be called where JAX traces, as in `jax.jit`. Call "
+                    "it outside of that."
+                )
             self._state.arrays.update(
                 zip(self._endpoint.state, results[count:], strict=True)
             )

@@ -195,7 +195,7 @@ def _endpoint(name: str, value: Any, weights: Mapping[str, Array]) -> Endpoint:
     returned: list[int] = []
     _check_structure(plain.get("results"), f"{where}.results", returned)
     if sorted(returned) != list(range(len(outputs))):
-        raise _bad(f"{where}.results", "each output once", plain["results"])
+        raise _bad(f"{where}.results", "each output once", plain.get("results"))
     needed = _texts(plain.get("weights"), f"{where}.weights")
     state = _texts(plain.get("state"), f"{where}.state")
     if not weights.keys() >= set(needed) >= set(state):

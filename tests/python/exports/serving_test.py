@@ -9,6 +9,7 @@ import subprocess
 import sys
 import zipfile
 
+import jax
 import numpy as np
 import pytest
 
@@ -91,6 +92,18 @@ def test_a_signature_that_is_not_right_is_refused(copy, keys, to, message):
     with pytest.raises(serving.BadExport, match=message) as raised:
         serving.load(copy)
     assert str(raised.value).startswith(f"{str(copy)!r} cannot be served: ")
+
+
+def test_what_is_missing_is_named(copy):
+    file = copy / "signature.json"
+    plain = json.loads(file.read_text())
+    for key in tuple(plain["endpoints"]["serve"]):
+        text = json.loads(file.read_text())
+        del text["endpoints"]["serve"][key]
+        (copy / "signature.json").write_text(json.dumps(text))
+        with pytest.raises(serving.BadExport, match=rf"\['serve'\].{key} must"):
+            serving.load(copy)
+        file.write_text(json.dumps(plain))
 
 
 def test_what_is_no_json_is_refused(copy):
@@ -203,6 +216,19 @@ def test_pickles_and_what_is_compressed_are_refused(tmp_path):
         file.writestr("a.npy", b"no array")
     with pytest.raises(serving.BadExport, match="w.npz"):
         array_file.read(path, [expected])
+    # What NumPy reads as Python.
+    for header in (b"(" * 8, b"-" * 4000 + b"1"):
+        start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little")
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("a.npy", start + header + bytes(8))
+        with pytest.raises(serving.BadExport, match="w.npz cannot be read"):
+            array_file.read(path, [expected])
+    array_file.write(path, {"a": np.zeros(1, np.int64)})
+    data = bytearray(path.read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1  # Encrypted.
+    path.write_bytes(data)
+    with pytest.raises(serving.BadExport, match="password"):
+        array_file.read(path, [expected])
     path.write_bytes(b"no archive")
     with pytest.raises(serving.BadExport, match="w.npz cannot be read"):
         array_file.read(path, [expected])
@@ -275,6 +301,15 @@ for name in ("absl.testing", "flax", "keras", "optax", "orbax", "tensorflow"):
     assert name not in sys.modules, name
 assert seconds < 1, seconds
 """
+
+
+def test_calls_that_change_the_seed_are_not_traced(tmp_path):
+    flaxlayer.export(models.noisy(), tmp_path / "m", check=False)
+    served = serving.load(tmp_path / "m")
+    x = models.data(2, 3)
+    with pytest.raises(TypeError, match="changes the weights .* where JAX tra"):
+        jax.jit(lambda x: served(x))(x)
+    assert served(x).shape == x.shape
 
 
 def test_serving_imports_neither_keras_nor_flax_in_less_than_a_second(whole):
