@@ -22,7 +22,8 @@ def use_jax() -> None:
             not installed.
     """
     keras = sys.modules.get("keras")
-    if keras is not None:
+    # While another thread imports it, it cannot say.
+    if keras is not None and hasattr(keras, "backend"):
         received = keras.backend.backend()
         if received not in _KNOWN:
             raise ImportError(

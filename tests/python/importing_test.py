@@ -76,6 +76,16 @@ except ImportError as error:
     assert result.returncode == 0, result.stderr
 
 
+def test_several_threads_may_ask_first():
+    result = run("""
+import concurrent.futures, flaxlayer
+with concurrent.futures.ThreadPoolExecutor(4) as threads:
+    found = threads.map(lambda _: flaxlayer.FlaxLayer, range(4))
+    assert set(found) == {flaxlayer.FlaxLayer}
+""")
+    assert result.returncode == 0, result.stderr
+
+
 def test_all_names_are_listed_and_others_are_none():
     assert set(flaxlayer.__all__) <= set(dir(flaxlayer))
     with pytest.raises(AttributeError, match="has no attribute 'Flaxlayer'"):
