@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -191,13 +192,19 @@ def _results(
         check=False,
     )
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
         raise CheckFailed(
             f"{path!r} was written, and could not be loaded and called by its "
-            f"reader in a new process: {lines[-1]}"
+            f"reader in a new process: {_error_in(done.stderr)}"
         ) from RuntimeError(done.stderr[-10_000:])
     with np.load(results, allow_pickle=False) as file:
         return list(file.values())
+
+
+def _error_in(text: str) -> str:
+    """The error that a process has ended by, which may have several lines."""
+    lines = text.strip().splitlines() or ["no message"]
+    first = [i for i, s in enumerate(lines) if re.match(r"[A-Za-z_.]+: ", s)]
+    return " ".join(" ".join(lines[first[-1] if first else -1 :]).split())
 
 
 def _difference(received: np.ndarray, expected: np.ndarray) -> float:

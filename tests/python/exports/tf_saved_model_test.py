@@ -7,6 +7,7 @@ import tensorflow as tf
 
 import flaxlayer
 from flaxlayer import jax_compat, tensorflow_compat
+from flaxlayer.exports import check
 from tests.python.exports import exported_models as models
 
 
@@ -106,6 +107,18 @@ def test_names_that_mean_something_else_are_refused(name, tmp_path):
     ends = {"first": models.of_nnx(), name: models.of_nnx()}
     with pytest.raises(ValueError, match=f"under the name '{name}', which is"):
         flaxlayer.export(ends, tmp_path / "m", format="tf_saved_model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_tensorflow_has_no_code_for_is_named(tmp_path):
+    layer = flaxlayer.JaxLayer(
+        lambda params, inputs: jax.numpy.linalg.cholesky(inputs) * params,
+        lambda rng, inputs: jax.random.normal(rng),
+        seed=0,
+    )
+    layer.build((None, 2, 2))
+    with pytest.raises(check.CheckFailed, match="handler .* lapack_spotrf_ffi"):
+        flaxlayer.export(layer, tmp_path / "m", format="tf_saved_model")
     assert list(tmp_path.iterdir()) == []
 
 
