@@ -1,6 +1,7 @@
 """SavedModels: what TensorFlow makes of models, and which it can read."""
 
 import jax
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -108,6 +109,15 @@ def test_names_that_mean_something_else_are_refused(name, tmp_path):
     with pytest.raises(ValueError, match=f"under the name '{name}', which is"):
         flaxlayer.export(ends, tmp_path / "m", format="tf_saved_model")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_inputs_may_be_called_what_no_parameter_is(tmp_path):
+    inputs = [keras.Input((2,), name=name) for name in ("from", "self", "1st")]
+    model = keras.Model(inputs, inputs[0] - inputs[1] * inputs[2])
+    flaxlayer.export(model, tmp_path / "m", format="tf_saved_model")
+    signature = tf.saved_model.load(tmp_path / "m").signatures["serve"]
+    _, taken = signature.structured_input_signature
+    assert sorted(taken) == ["from_", "self_", "x1st"]
 
 
 def test_what_tensorflow_has_no_code_for_is_named(tmp_path):
