@@ -184,7 +184,7 @@ def _results(
         env={
             **os.environ,
             # What can be imported here can be there.
-            "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+            "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),
             **environment,
         },
         capture_output=True,

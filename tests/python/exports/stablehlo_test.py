@@ -1,6 +1,8 @@
 """Models as programs of JAX: what a server computes is what they compute."""
 
+import pathlib
 import re
+import sys
 
 import jax
 import keras
@@ -236,6 +238,16 @@ def test_numbers_of_64_bits_are_compared_where_they_are_there(tmp_path):
     assert len(report.compared) == 3
     with pytest.raises(serving.BadExport, match="Set JAX_ENABLE_X64=1"):
         serving.load(tmp_path / "m")
+
+
+def test_the_reader_finds_what_is_in_the_working_directory(
+    tmp_path, monkeypatch
+):
+    package = pathlib.Path(flaxlayer.__file__).parents[1]
+    others = [p for p in sys.path if p and pathlib.Path(p) != package]
+    monkeypatch.chdir(package)
+    monkeypatch.setattr(sys, "path", ["", *others])
+    assert flaxlayer.export(models.of_nnx(), tmp_path / "m").compared
 
 
 def test_a_single_endpoint_is_called_by_the_model(tmp_path):
