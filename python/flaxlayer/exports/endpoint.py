@@ -1,6 +1,7 @@
 """A layer or model as a pure function of its weights and its inputs."""
 
 import dataclasses
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
@@ -138,8 +139,10 @@ class ExportedEndpoint:
         others = list(values[self._count :])
         if isinstance(self._layer, keras.Model):
             # What `predict` compiles.
+            if "training" in inspect.signature(self._layer.call).parameters:
+                kwargs["training"] = False
             outputs, changed = self._layer.stateless_call(
-                trainable, others, *args, training=False, **kwargs
+                trainable, others, *args, **kwargs
             )
             return outputs, [*trainable, *changed]
         # A layer casts its inputs in `__call__`, which that would not call.

@@ -240,6 +240,23 @@ def test_numbers_of_64_bits_are_compared_where_they_are_there(tmp_path):
         serving.load(tmp_path / "m")
 
 
+class NoMode(keras.Model):
+    def __init__(self):
+        super().__init__()
+        self.dense = keras.layers.Dense(2)
+
+    def call(self, inputs):
+        return self.dense(inputs[0]["x"])
+
+
+def test_a_model_need_not_take_a_mode(tmp_path):
+    model, inputs = NoMode(), [{"x": models.data(3, 4)}]
+    model(inputs)
+    spec = [{"x": jax.ShapeDtypeStruct(("batch", 4), "float32")}]
+    flaxlayer.export(model, tmp_path / "m", inputs=spec, check=False)
+    same(serving.load(tmp_path / "m")(inputs), jax.jit(model)(inputs))
+
+
 def test_the_reader_finds_what_is_in_the_working_directory(
     tmp_path, monkeypatch
 ):
