@@ -79,6 +79,9 @@ def _failure() -> Exception | None:
     """What keeps the layers from being used; `None` if nothing does."""
     try:
         backend.use_jax()
+        # First, and without the lock of a module of ours: another thread may
+        # be importing Keras, which then waits for these.
+        importlib.import_module("keras")
         for module in sorted(set(_MODULES.values())):
             importlib.import_module(f"flaxlayer.{module}")
     # Whatever it is, flaxlayer.doctor has to start: it says how to mend it.

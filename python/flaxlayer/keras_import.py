@@ -1,5 +1,6 @@
 """Does something once Keras is there, without importing it."""
 
+import inspect
 import sys
 from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -22,16 +23,16 @@ def when_imported(then: Callable[[], None]) -> None:
 
 
 def is_importing(package: str) -> bool:
-    """Whether a module below a package is being imported just now.
-
-    Needs `_initializing` of a module's spec, by which Python itself tells that
-    a module is partially initialised. Should it go away the answer is no.
-    """
-    return any(
-        getattr(getattr(module, "__spec__", None), "_initializing", False)
-        for name, module in list(sys.modules.items())
-        if name.startswith(f"{package}.")
-    )
+    """Whether this thread is in the import of a module below a package."""
+    frame = inspect.currentframe()
+    while frame is not None:
+        name = frame.f_globals.get("__name__", "")
+        if frame.f_code.co_name == "<module>" and name.startswith(
+            f"{package}."
+        ):
+            return True
+        frame = frame.f_back
+    return False
 
 
 class _Finder(MetaPathFinder):

@@ -86,6 +86,44 @@ with concurrent.futures.ThreadPoolExecutor(4) as threads:
     assert result.returncode == 0, result.stderr
 
 
+def test_one_thread_may_load_a_model_while_another_asks(tmp_path):
+    result = run(f"""
+import threading, flaxlayer
+path = {str(tmp_path / "model.keras")!r}
+failed = []
+
+def ask():
+    flaxlayer.FlaxLayer
+
+def load():
+    import keras
+    try:
+        keras.saving.load_model(path)
+    except Exception as error:
+        failed.append(str(error))
+
+def save():
+    import flax.linen, keras
+    keras.Sequential(
+        [keras.Input((3,)), flaxlayer.FlaxLayer(flax.linen.Dense(2))]
+    ).save(path)
+
+import os
+if os.fork() == 0:
+    save()
+    os._exit(0)
+assert os.wait()[1] == 0
+threads = [threading.Thread(target=each) for each in (ask, load)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join(60)
+assert not any(thread.is_alive() for thread in threads)
+assert not failed, failed
+""")
+    assert result.returncode == 0, result.stderr
+
+
 def test_all_names_are_listed_and_others_are_none():
     assert set(flaxlayer.__all__) <= set(dir(flaxlayer))
     with pytest.raises(AttributeError, match="has no attribute 'Flaxlayer'"):

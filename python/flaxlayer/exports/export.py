@@ -96,7 +96,7 @@ def export(
         raise ValueError(
             f"`format` must be one of {get_args(Format)}. Received: {format!r}."
         )
-    _check_place(target, overwrite=overwrite)
+    _check_place(target, format, overwrite=overwrite)
     lowered_for = _platforms(platforms, format)
     endpoints = _endpoints(model, inputs, constraints)
     os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -111,7 +111,7 @@ def export(
         report = ExportReport(
             target, format, lowered_for, _size(made), **compared
         )
-        _put(made, target, work, overwrite=overwrite)
+        _put(made, target, work, format, overwrite=overwrite)
     return report
 
 
@@ -197,14 +197,20 @@ def _described(layer: Any) -> str:
     return f"{type(layer).__name__} '{getattr(layer, 'name', '?')}'"
 
 
-def _check_place(target: str, *, overwrite: bool) -> None:
+def _check_place(target: str, format: Format, *, overwrite: bool) -> None:
     if not os.path.lexists(target):
         return
     if not overwrite:
         raise FileExistsError(
             f"{target!r} is there already. Pass `overwrite=True` to replace it."
         )
-    if not os.path.isdir(target):
+    kind = "file" if format == "onnx" else "folder"
+    if os.path.isdir(target) != (kind == "folder"):
+        raise FileExistsError(
+            f"{target!r} is no {kind}, as {format!r} writes one, and is not "
+            "replaced. Export to another path."
+        )
+    if kind == "file":
         return
     names = os.listdir(target)
     if not _MARKS.intersection(names):
@@ -220,9 +226,11 @@ def _check_place(target: str, *, overwrite: bool) -> None:
         )
 
 
-def _put(made: str, target: str, work: str, *, overwrite: bool) -> None:
+def _put(
+    made: str, target: str, work: str, format: Format, *, overwrite: bool
+) -> None:
     """Moves what was made to its place."""
-    _check_place(target, overwrite=overwrite)
+    _check_place(target, format, overwrite=overwrite)
     replaced = os.path.join(work, "replaced")
     if os.path.lexists(target):
         os.rename(target, replaced)

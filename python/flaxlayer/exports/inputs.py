@@ -78,7 +78,7 @@ def of(layer: keras.layers.Layer, given: Any, where: str) -> Inputs:
 
     Raises:
         TypeError: `given` is no description of inputs.
-        ValueError: they are not known.
+        ValueError: they are not known, or have a mode.
     """
     named = False
     if given is not None:
@@ -99,6 +99,11 @@ def of(layer: keras.layers.Layer, given: Any, where: str) -> Inputs:
             )
     if not isinstance(specs, CallArguments):
         specs = CallArguments(specs)
+    if "training" in specs.all_keywords():
+        raise ValueError(
+            f"the inputs of {where} have `training`, which is always False in "
+            "an export. Leave it out."
+        )
     parameters = _parameters(layer, len(specs.args))
     try:
         return _described(specs, parameters, named=named, seen=given is None)

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import stat
 from typing import Any
 
 import jax
@@ -79,6 +80,7 @@ def _bytes(path: str, name: str, most: int) -> bytes:
             f"there is no folder {path!r}; `flaxlayer.export` writes one."
         )
     try:
+        _check_regular(path, name)
         with open(os.path.join(path, name), "rb") as file:
             data = file.read(most + 1)
     except OSError as error:
@@ -86,6 +88,12 @@ def _bytes(path: str, name: str, most: int) -> bytes:
     if len(data) > most:
         raise BadExport(f"{name} has more than {most} bytes.")
     return data
+
+
+def _check_regular(path: str, name: str) -> None:
+    """Reports what is no file: reading a pipe would wait for its writer."""
+    if not stat.S_ISREG(os.stat(os.path.join(path, name)).st_mode):
+        raise BadExport(f"{name} is no file.")
 
 
 def _check_platform(found: Signature) -> None:
@@ -138,6 +146,7 @@ def _check_bits(endpoint: Endpoint, found: Signature) -> None:
 
 def _check_file(path: str, name: str, stored: signature.StoredFile) -> None:
     try:
+        _check_regular(path, name)
         size = os.path.getsize(os.path.join(path, name))
         if size != stored.size:
             raise BadExport(

@@ -176,6 +176,20 @@ def test_what_is_there_is_not_replaced(tmp_path):
     assert {file.name for file in tmp_path.iterdir()} == {"m", "other"}
 
 
+def test_a_file_is_not_replaced_by_a_folder(tmp_path):
+    path = tmp_path / "model.keras"
+    path.write_text("kept")
+    with pytest.raises(FileExistsError, match="is no folder, as 'stablehlo'"):
+        flaxlayer.export(models.of_nnx(), path, overwrite=True)
+    assert path.read_text() == "kept"
+
+
+def test_a_mode_is_no_input(tmp_path):
+    inputs = flaxlayer.CallArguments(SPEC, training=True)
+    with pytest.raises(ValueError, match="have `training`, which is always"):
+        flaxlayer.export(models.of_nnx(), tmp_path / "m", inputs=inputs)
+
+
 def test_a_folder_with_more_in_it_is_not_replaced(tmp_path):
     path = tmp_path / "m"
     layer = models.of_nnx()

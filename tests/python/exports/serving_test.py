@@ -106,6 +106,14 @@ def test_what_is_missing_is_named(copy):
         file.write_text(json.dumps(plain))
 
 
+@pytest.mark.parametrize("name", ["signature.json", "weights.npz"])
+def test_what_is_no_file_is_refused(copy, name):
+    (copy / name).unlink()
+    os.mkfifo(copy / name)
+    with pytest.raises(serving.BadExport, match=f"{name} is no file"):
+        serving.load(copy)
+
+
 def test_what_is_no_json_is_refused(copy):
     for text in ("[" * 100_000, "{", '{"format": NaN}', "[]"):
         (copy / "signature.json").write_text(text)
