@@ -160,10 +160,25 @@ def exported(
                 jax.jit(program), platforms=platforms, disabled_checks=allowed
             )(*weights, *inputs)
     except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        # JAX says of these only that it failed.
+        if _calls_python(program, [*weights, *inputs]):
+            why = (
+                "it calls back to Python (`jax.pure_callback`, `io_callback` "
+                "or `jax.debug`), which is not there where it is loaded. Leave "
+                "that out in inference"
+            )
         raise ValueError(
             f"{endpoint.where} cannot be exported for the platforms "
-            f"{list(platforms)}: {type(error).__name__}: {error}"
+            f"{list(platforms)}: {why}"
         ) from error
+
+
+def _calls_python(program: Any, specs: Sequence[Any]) -> bool:
+    try:
+        return "_callback" in str(jax.make_jaxpr(program)(*specs))
+    except Exception:  # It was not lowering that failed.
+        return False
 
 
 def handlers_of(program: jax.export.Exported) -> dict[str, int]:

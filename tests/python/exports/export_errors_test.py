@@ -123,7 +123,7 @@ SPEC = keras.KerasTensor((None, 3))
             ),
             {},
             ValueError,
-            r"cannot be exported for the platforms \['cpu'\]",
+            r"for the platforms \['cpu'\]: it calls back to Python",
         ),
     ],
 )
