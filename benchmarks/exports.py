@@ -21,10 +21,11 @@ import numpy as np
 
 import flaxlayer
 import flaxlayer.serving
-from benchmarks import children, interleave, models
+from benchmarks import children, interleave, models, package
 from benchmarks.report import Floor, Section
 
-WRITTEN, SIZE, LATENCY, START = "written", "size", "latency", "start"
+WRITTEN, SIZE, LATENCY = "written", "size", "latency"
+START, IMPORT = "start", "import"
 PREDICT, CALL, JITTED = "predict", "model(x)", "jax.jit"
 SERVED, TENSORFLOW, ONNX = "stablehlo", "tf_saved_model", "onnx"
 
@@ -32,6 +33,8 @@ _FORMATS = {SERVED: "jax", TENSORFLOW: "tensorflow", ONNX: "onnxruntime"}
 _MODELS = (models.TRANSFORMER, models.RESNET)
 _BATCHES = (1, 32)
 _WEIGHTS = "weights alone"
+_SERVING, _JAX = "import flaxlayer.serving", "import jax"
+_ALONE, _BOTH, _ADDED = "jax alone", "both", "added"
 
 
 def case_name(model: str, batch: int) -> str:
@@ -51,6 +54,7 @@ FLOORS = (
         for batch in _BATCHES
     ),
     Floor(START, models.TRANSFORMER, PREDICT, SERVED, ">=", 1.5, 2.0),
+    Floor(IMPORT, _SERVING, _ADDED, None, "<=", 1000.0, 100.0),
 )
 
 Progress = Callable[[str], None]
@@ -71,7 +75,7 @@ class Settings:
     rounds: int = 30
     burst: float = 0.05
     export_rounds: int = 3
-    start_rounds: int = 3
+    start_rounds: int = 5
     blocks: int | None = None
 
 
@@ -147,6 +151,7 @@ def run(
             note=f"{PREDICT}: a `.keras` file and `predict_on_batch`; "
             f"{SERVED}: `flaxlayer.serving` alone.",
         ),
+        IMPORT: _imports(settings.start_rounds, progress),
     }
 
 
@@ -269,6 +274,25 @@ def _latency(
         rounds=settings.rounds,
         warmup=1,
     )
+
+
+def _imports(rounds: int, progress: Progress) -> Section:
+    progress(_SERVING)
+    times = interleave.measure(
+        {
+            _ALONE: lambda: {_SERVING: package.import_ms(_JAX)},
+            _BOTH: lambda: {_SERVING: package.import_ms(_JAX, _SERVING)},
+        },
+        rounds=rounds,
+    )
+    by_variant = times[_SERVING]
+    by_variant[_ADDED] = [
+        both - alone
+        for alone, both in zip(
+            by_variant[_ALONE], by_variant[_BOTH], strict=True
+        )
+    ]
+    return Section("In a new interpreter", times, unit="ms")
 
 
 _ANSWERS = {

@@ -44,8 +44,8 @@ def run(
     progress(f"{PACKAGE}: {_IMPORTS}")
     times = interleave.measure(
         {
-            _WITHOUT: lambda: {_IMPORTS: _import_ms(_IMPORTS)},
-            _WITH: lambda: {_IMPORTS: _import_ms(_IMPORTS, "import flaxlayer")},
+            _WITHOUT: lambda: {_IMPORTS: import_ms(_IMPORTS)},
+            _WITH: lambda: {_IMPORTS: import_ms(_IMPORTS, "import flaxlayer")},
         },
         rounds=rounds,
         warmup=1,  # Which writes what Python compiles, and fills file caches.
@@ -66,7 +66,8 @@ def run(
     return sections
 
 
-def _import_ms(*statements: str) -> float:
+def import_ms(*statements: str) -> float:
+    """The milliseconds that statements take in a new interpreter."""
     program = _TIMED.format("\n".join(statements))
     done = subprocess.run(
         [sys.executable, "-c", program],

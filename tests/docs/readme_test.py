@@ -112,7 +112,9 @@ def test_the_results_are_those_that_were_measured():
     assert results.read_text(encoding="utf-8") in page
 
 
-@pytest.mark.parametrize("command", ["train", "kernels", "nnx", "mesh"])
+@pytest.mark.parametrize(
+    "command", ["train", "kernels", "nnx", "mesh", "exports"]
+)
 def test_the_floors_are_those_that_were_measured(command):
     page = (ROOT / "docs/performance.md").read_text(encoding="utf-8")
     results = ROOT / f"benchmarks/results/{command}.md"

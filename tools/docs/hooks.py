@@ -17,6 +17,7 @@ _ELSEWHERE = {
     "index.md": "README.md",
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
+    "results/exports.md": "benchmarks/results/exports.md",
     "results/kernels.md": "benchmarks/results/kernels.md",
     "results/layers.md": "benchmarks/results/layers.md",
     "results/mesh.md": "benchmarks/results/mesh.md",
