@@ -40,6 +40,13 @@ def test_all_notebooks_are_found():
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs(name, tmp_path, importable, monkeypatch):
     monkeypatch.delenv("KERAS_BACKEND", raising=False)  # flaxlayer sets it.
+    # A home folder may be read-only, or have settings in it.
+    home = tmp_path / "home"
+    home.mkdir()
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.setenv("IPYTHONDIR", str(home / "ipython"))
+    folder = tmp_path / "notebook"
+    folder.mkdir()
     notebook = nbformat.read(FOLDER / f"{name}.ipynb", as_version=4)
     shown = printed(notebook), pictures(notebook)
     assert sum(shown[1]) >= 2
@@ -47,6 +54,6 @@ def test_a_notebook_runs(name, tmp_path, importable, monkeypatch):
         notebook,
         timeout=300,
         kernel_name="python3",
-        resources={"metadata": {"path": str(tmp_path)}},
+        resources={"metadata": {"path": str(folder)}},
     ).execute()
     assert (printed(notebook), pictures(notebook)) == shown
