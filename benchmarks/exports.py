@@ -106,8 +106,10 @@ def run(
                 for format in formats
             }
             progress(f"{name}: exports")
-            written |= _written(name, model, paths, settings.export_rounds)
-            sizes[name] = _sizes(model, paths)
+            times, sizes[name] = _written(
+                name, model, paths, settings.export_rounds
+            )
+            written |= times
             calls = _calls(model, paths)
             for batch in _BATCHES:
                 progress(case_name(name, batch))
@@ -163,44 +165,27 @@ def _model(workload: models.Workload) -> keras.Model:
 
 def _written(
     name: str, model: keras.Model, paths: Mapping[str, str], rounds: int
-) -> interleave.Times:
-    def export(format: Any, path: str) -> dict[str, float]:
-        return {
-            name: interleave.clock(
-                lambda: flaxlayer.export(
-                    model, path, format=format, check=False, overwrite=True
-                )
-            )
-        }
+) -> tuple[interleave.Times, dict[str, list[float]]]:
+    """How long exports take, and the bytes of each, beside the weights."""
+    weights = sum(np.asarray(weight).nbytes for weight in model.weights)
+    sizes: dict[str, list[float]] = {_WEIGHTS: [weights]}
 
-    return interleave.measure(
-        {
-            format: functools.partial(export, format, path)
-            for format, path in paths.items()
-        },
+    def write(format: Any) -> None:
+        report = flaxlayer.export(
+            model, paths[format], format=format, check=False, overwrite=True
+        )
+        sizes[format] = [report.size]
+
+    def export(format: str) -> dict[str, float]:
+        return {name: interleave.clock(write, format)}
+
+    times = interleave.measure(
+        {format: functools.partial(export, format) for format in paths},
         rounds=rounds,
         warmup=1,  # It imports TensorFlow and the like.
     )
-
-
-def _sizes(
-    model: keras.Model, paths: Mapping[str, str]
-) -> dict[str, list[float]]:
-    weights = sum(np.asarray(weight).nbytes for weight in model.weights)
-    return {
-        _WEIGHTS: [weights],
-        **{format: [_size(path)] for format, path in paths.items()},
-    }
-
-
-def _size(path: str) -> int:
-    if os.path.isfile(path):
-        return os.path.getsize(path)
-    return sum(
-        os.path.getsize(os.path.join(folder, name))
-        for folder, _, names in os.walk(path)
-        for name in names
-    )
+    # As the paths were given, not as the first round was drawn.
+    return times, {which: sizes[which] for which in (_WEIGHTS, *paths)}
 
 
 def _calls(

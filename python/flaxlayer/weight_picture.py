@@ -9,6 +9,7 @@ import keras
 
 from flaxlayer import found_layers, weight_rows
 from flaxlayer.weight_rows import KINDS, WeightRow
+from flaxlayer.weights import variable_tree
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -119,7 +120,7 @@ def _lines(rows: Sequence[WeightRow]) -> Iterator[_Line]:
     """A line for each weight, after those of submodules that come first."""
     before: tuple[str, ...] = ()
     for row in rows:
-        *modules, name = row.path or ("value",)
+        *modules, name = variable_tree.names_of(row.path)
         shared = 0
         while shared < min(len(before), len(modules)) and (
             before[shared] == modules[shared]

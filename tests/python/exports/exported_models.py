@@ -191,3 +191,18 @@ def decoder():
     )
     step = keras.KerasTensor((None, 1, 8))
     return layer, cache, flaxlayer.CallArguments(step, cache=specs)
+
+
+def of_all_kinds():
+    """Models of all kinds that change nothing, by the names of endpoints."""
+    return {
+        "images": images(),
+        "tokens": tokens(),
+        "masked": masked(),
+        "pair": pair(),
+        "added": added(),
+        "nnx": of_nnx(),
+        "recurrent": recurrent(),
+        "step": decoder()[0],
+        **autoencoder(),
+    }

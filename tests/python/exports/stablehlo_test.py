@@ -17,20 +17,8 @@ from tests.python.exports import exported_models as models
 
 @pytest.fixture(scope="module")
 def layers():
-    """Models of all kinds, by the names of endpoints."""
-    step, _, _ = models.decoder()
-    return {
-        "images": models.images(),
-        "tokens": models.tokens(),
-        "masked": models.masked(),
-        "pair": models.pair(),
-        "added": models.added(),
-        "nnx": models.of_nnx(),
-        "recurrent": models.recurrent(),
-        "noisy": models.noisy(),
-        "step": step,
-        **models.autoencoder(),
-    }
+    """Also one that changes its seed."""
+    return {**models.of_all_kinds(), "noisy": models.noisy()}
 
 
 @pytest.fixture(scope="module")

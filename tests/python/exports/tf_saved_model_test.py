@@ -14,18 +14,7 @@ from tests.python.exports import exported_models as models
 
 @pytest.fixture(scope="module")
 def layers():
-    step, _, _ = models.decoder()
-    return {
-        "images": models.images(),
-        "tokens": models.tokens(),
-        "masked": models.masked(),
-        "pair": models.pair(),
-        "added": models.added(),
-        "nnx": models.of_nnx(),
-        "recurrent": models.recurrent(),
-        "step": step,
-        **models.autoencoder(),
-    }
+    return models.of_all_kinds()
 
 
 @pytest.fixture(scope="module")
