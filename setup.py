@@ -92,6 +92,8 @@ setuptools.setup(
                 for path in _ROOT.glob("csrc/**/*.cc")
             ),
             include_dirs=["."],
+            # Of older versions of glibc, which have dlopen there.
+            libraries=["dl"] if sys.platform == "linux" else [],
             extra_compile_args=["-std=c++17", "-fvisibility=hidden"],
             extra_link_args=_LINK_ARGS.get(sys.platform, []),
             language="c++",

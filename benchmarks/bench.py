@@ -17,6 +17,7 @@ from absl import app
 from absl.flags import argparse_flags
 
 from benchmarks import (
+    accelerator,
     exports,
     kernels,
     layers,
@@ -53,6 +54,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     _add_nnx(commands)
     _add_mesh(commands)
     _add_exports(commands)
+    _add_accelerator(commands)
     _add_hidden(commands)
     arguments = parser.parse_args(argv[1:])
     if arguments.plot == (arguments.command is not None):
@@ -149,6 +151,19 @@ def _add_exports(commands: Any) -> None:
         "them",
         rounds=("rounds", "export-rounds", "start-rounds"),
     )
+
+
+def _add_accelerator(commands: Any) -> None:
+    command = _add(
+        commands,
+        "accelerator",
+        accelerator,
+        "compiling and running a training step on a GPU, and random words "
+        "there",
+        rounds=("rounds", "cold-rounds"),
+    )
+    command.add_argument("--models", nargs="+", choices=accelerator.WORKLOADS)
+    command.add_argument("--parts", nargs="+", choices=accelerator.PARTS)
 
 
 def _add(

@@ -11,6 +11,8 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import jax
+
 import flaxlayer
 from benchmarks import interleave
 
@@ -124,8 +126,10 @@ class Report:
             yield ""
         kernels = described(self.about["kernels"])
         machine = self.about["machine"]
+        card = machine.get("card")
         yield f"{described(self.about['versions'])}; kernels: {kernels}."
         yield (
+            f"{f'{card}; ' if card else ''}"
             f"{machine['cpu']}, {machine['cores']} cores, {machine['system']}, "
             f"load {machine['load']} at the start; {self.about['date']}. Times "
             f"are of the {self.settings.get('clock', 'wall')} clock: median "
@@ -177,6 +181,7 @@ class Report:
 def environment() -> dict[str, Any]:
     """What the measurements were taken with and on."""
     kernels = flaxlayer.explain_kernels().ops
+    device = jax.devices()[0]
     return {
         "date": datetime.date.today().isoformat(),
         "versions": {
@@ -191,6 +196,7 @@ def environment() -> dict[str, Any]:
             "system": f"{platform.system()} {platform.machine()}",
             # More than there are cores: something else was running.
             "load": round(os.getloadavg()[0], 1),
+            "card": None if device.platform == "cpu" else device.device_kind,
         },
     }
 

@@ -28,7 +28,7 @@ from benchmarks.report import Floor, Section
 
 STEP, LOSSES, COLD, MEMORY = "step", "losses", "cold", "memory"
 
-_SEED = 7
+SEED = 7
 # The first step and the build have floors for these.
 _FIRST_STEP = f"{models.TRANSFORMER}, {layers.FIRST_STEP}"
 _BUILD = f"{models.RESNET}, {layers.BUILD}"
@@ -146,7 +146,7 @@ def _steps(settings: Settings, progress: Progress) -> dict[str, Section]:
     for name in settings.models:
         workload = models.sized(name, settings.blocks)
         progress(f"{name}: compiling the steps")
-        subjects, by_hand = _loops_of(workload)
+        subjects, by_hand = loops_of(workload)
         batch = workload.data(1)
         for loop in (*subjects.values(), by_hand):
             loop.compile(*batch)
@@ -192,14 +192,14 @@ def _steps(settings: Settings, progress: Progress) -> dict[str, Section]:
     }
 
 
-def _loops_of(
+def loops_of(
     workload: models.Workload,
 ) -> tuple[dict[str, loops.Loop], loops.Loop]:
     """The loops that are timed; and the one by hand that has a layer's keys."""
 
     def layer(make: Callable[..., keras.layers.Layer]) -> keras.layers.Layer:
         # It decides the weights and the seed of the layer.
-        keras.utils.set_random_seed(_SEED)
+        keras.utils.set_random_seed(SEED)
         return loops.built(make, workload)
 
     def reference(module: nn.Module) -> flaxlayer.FlaxLayer:
@@ -322,7 +322,7 @@ def peak_memory(name: str, subject: str, steps: int, blocks: int | None) -> int:
     workload = models.sized(name, blocks)
     batch = workload.data(1)
     if subject == HAND:
-        variables = workload.module.init(jax.random.key(_SEED), batch[0][:1])
+        variables = workload.module.init(jax.random.key(SEED), batch[0][:1])
         loop = loops.Loop.of_module(
             workload.module, variables, loops.Keys.split()
         )

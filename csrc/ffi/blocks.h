@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <cstddef>
 
-#include "csrc/ffi/dimensions.h"
 #include "csrc/ffi/parallel.h"
 #include "xla/ffi/api/ffi.h"
 
@@ -34,18 +33,6 @@ void ForBlocks(::xla::ffi::ThreadPool pool, size_t num_keys, size_t per_key,
                   begin += count;
                 }
               });
-}
-
-// The number of keys and how many blocks a result has room for under each, of
-// dimensions [..., *shape] where those of the keys are [..., 2]. False where
-// these do not fit, or there are no such numbers.
-inline bool BlockCounts(Dimensions keys, Dimensions result, size_t* num_keys,
-                        size_t* per_key) {
-  size_t total = 0;  // Only computed to see that it can be.
-  return AreKeys(keys) && BeginWithThoseOf(result, keys) &&
-         Product(keys, 0, keys.size() - 1, num_keys) &&
-         Product(result, keys.size() - 1, result.size(), per_key) &&
-         Product(result, 0, result.size(), &total);
 }
 
 }  // namespace flaxlayer

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <limits>
 #include <string>
 
 #include "csrc/ffi/blocks.h"
 #include "csrc/ffi/dimensions.h"
+#include "csrc/ffi/threefry_shapes.h"
 #include "csrc/kernels/random_words.h"
 #include "csrc/kernels/threefry.h"
 #include "xla/ffi/api/ffi.h"
@@ -17,14 +17,13 @@ namespace {
 
 namespace ffi = ::xla::ffi;
 
-// Computes `per_key` blocks for each of `num_keys` keys, of which each takes
-// `Stride` elements of `out`.
+// Computes the blocks of all keys, of which each takes `Stride` elements of
+// `out`.
 template <size_t Stride, typename Element>
-void Fill(ffi::ThreadPool pool, const uint32_t* keys, size_t num_keys,
-          size_t per_key,
+void Fill(ffi::ThreadPool pool, const uint32_t* keys, KeyCounts counts,
           void (*kernel)(ThreefryKey, uint64_t, size_t, Element*),
           Element* out) {
-  ForBlocks(pool, num_keys, per_key,
+  ForBlocks(pool, counts.num_keys, counts.per_key,
             [=](size_t key, size_t start, size_t count, size_t offset) {
               kernel({keys[2 * key], keys[2 * key + 1]}, start, count,
                      out + offset * Stride);
@@ -77,11 +76,11 @@ bool MakeBlock(Dimensions sizes, Dimensions whole,
 }
 
 template <typename Element>
-void FillBlock(ffi::ThreadPool pool, const uint32_t* keys, size_t num_keys,
-               size_t per_key, const Block& block,
+void FillBlock(ffi::ThreadPool pool, const uint32_t* keys, KeyCounts counts,
+               const Block& block,
                void (*kernel)(ThreefryKey, uint64_t, size_t, Element*),
                Element* out) {
-  ForBlocks(pool, num_keys, per_key,
+  ForBlocks(pool, counts.num_keys, counts.per_key,
             [=](size_t key, size_t start, size_t count, size_t offset) {
               while (count > 0) {
                 const size_t part =
@@ -99,41 +98,31 @@ void FillBlock(ffi::ThreadPool pool, const uint32_t* keys, size_t num_keys,
 // these functions are called.
 ffi::Error RandomBits(ffi::ThreadPool pool, ffi::Buffer<ffi::U32> keys,
                       ffi::Result<ffi::AnyBuffer> words) {
-  const Dimensions keys_dims = keys.dimensions();
-  size_t num_keys = 0;
-  size_t per_key = 0;
-  if (!BlockCounts(keys_dims, words->dimensions(), &num_keys, &per_key)) {
-    return ffi::Error::InvalidArgument(
-        "flaxlayer_random_bits: the keys must be u32[..., 2] and the result "
-        "begin with their leading axes, got " +
-        ShapeString("u32", keys_dims) + " and " +
-        ShapeString("", words->dimensions()));
-  }
+  KeyCounts counts;
+  ffi::Error error =
+      CheckRandomBits(keys.dimensions(), words->dimensions(), &counts);
+  if (error.failure()) return error;
 
   const RandomWordsKernels& kernels = RandomWords();
   const uint32_t* data = keys.typed_data();
   switch (words->element_type()) {
     case ffi::U8:
-      Fill<1>(pool, data, num_keys, per_key, kernels.words8,
-              words->typed_data<uint8_t>());
+      Fill<1>(pool, data, counts, kernels.words8, words->typed_data<uint8_t>());
       break;
     case ffi::U16:
-      Fill<1>(pool, data, num_keys, per_key, kernels.words16,
+      Fill<1>(pool, data, counts, kernels.words16,
               words->typed_data<uint16_t>());
       break;
     case ffi::U32:
-      Fill<1>(pool, data, num_keys, per_key, kernels.words32,
+      Fill<1>(pool, data, counts, kernels.words32,
               words->typed_data<uint32_t>());
       break;
     case ffi::U64:
-      Fill<1>(pool, data, num_keys, per_key, kernels.words64,
+      Fill<1>(pool, data, counts, kernels.words64,
               words->typed_data<uint64_t>());
       break;
     default:
-      return ffi::Error::InvalidArgument(
-          "flaxlayer_random_bits: the result must be of type u8, u16, u32 or "
-          "u64, got XLA_FFI_DataType " +
-          std::to_string(static_cast<int>(words->element_type())));
+      return NoWords(words->element_type());
   }
   return ffi::Error::Success();
 }
@@ -144,10 +133,9 @@ ffi::Error RandomBlock(ffi::ThreadPool pool, ffi::Buffer<ffi::U32> keys,
                        ffi::Result<ffi::AnyBuffer> words) {
   const Dimensions keys_dims = keys.dimensions();
   const Dimensions words_dims = words->dimensions();
-  size_t num_keys = 0;
-  size_t per_key = 0;
+  KeyCounts counts;
   Block block;
-  if (!BlockCounts(keys_dims, words_dims, &num_keys, &per_key) ||
+  if (!BlockCounts(keys_dims, words_dims, &counts) ||
       words_dims.size() - (keys_dims.size() - 1) != whole.size() ||
       offsets.element_count() != whole.size() ||
       !MakeBlock(
@@ -168,19 +156,19 @@ ffi::Error RandomBlock(ffi::ThreadPool pool, ffi::Buffer<ffi::U32> keys,
   const uint32_t* data = keys.typed_data();
   switch (words->element_type()) {
     case ffi::U8:
-      FillBlock(pool, data, num_keys, per_key, block, kernels.words8,
+      FillBlock(pool, data, counts, block, kernels.words8,
                 words->typed_data<uint8_t>());
       break;
     case ffi::U16:
-      FillBlock(pool, data, num_keys, per_key, block, kernels.words16,
+      FillBlock(pool, data, counts, block, kernels.words16,
                 words->typed_data<uint16_t>());
       break;
     case ffi::U32:
-      FillBlock(pool, data, num_keys, per_key, block, kernels.words32,
+      FillBlock(pool, data, counts, block, kernels.words32,
                 words->typed_data<uint32_t>());
       break;
     case ffi::U64:
-      FillBlock(pool, data, num_keys, per_key, block, kernels.words64,
+      FillBlock(pool, data, counts, block, kernels.words64,
                 words->typed_data<uint64_t>());
       break;
     default:
@@ -194,24 +182,12 @@ ffi::Error RandomBlock(ffi::ThreadPool pool, ffi::Buffer<ffi::U32> keys,
 
 ffi::Error RandomSplit(ffi::ThreadPool pool, ffi::Buffer<ffi::U32> keys,
                        ffi::ResultBuffer<ffi::U32> split) {
-  const Dimensions keys_dims = keys.dimensions();
-  const Dimensions split_dims = split->dimensions();
-  size_t num_keys = 0;
-  size_t per_key = 0;
-  // Without the last axis, the two words of a key, it is like any other result.
-  if (!AreKeys(split_dims) ||
-      !BlockCounts(keys_dims,
-                   Dimensions(split_dims.begin(), split_dims.size() - 1),
-                   &num_keys, &per_key) ||
-      per_key > std::numeric_limits<size_t>::max() / 2 /
-                    std::max<size_t>(num_keys, 1)) {
-    return ffi::Error::InvalidArgument(
-        "flaxlayer_random_split: the keys must be u32[..., 2] and the result "
-        "u32[..., *shape, 2] with their leading axes, got " +
-        ShapeString("u32", keys_dims) + " and " +
-        ShapeString("u32", split_dims));
-  }
-  Fill<2>(pool, keys.typed_data(), num_keys, per_key, RandomWords().blocks,
+  KeyCounts counts;
+  ffi::Error error =
+      CheckRandomSplit(keys.dimensions(), split->dimensions(), &counts);
+  if (error.failure()) return error;
+
+  Fill<2>(pool, keys.typed_data(), counts, RandomWords().blocks,
           split->typed_data());
   return ffi::Error::Success();
 }

@@ -7,6 +7,9 @@
 
 #include <string>
 
+#include "csrc/cuda/driver.h"
+#include "csrc/cuda/threefry_ptx.h"
+#include "csrc/ffi/cuda_threefry.h"
 #include "csrc/ffi/fold_in.h"
 #include "csrc/ffi/random_words.h"
 #include "csrc/ffi/rng_fold.h"
@@ -48,6 +51,14 @@ py::dict Registrations() {
   return targets;
 }
 
+py::dict CudaRegistrations() {
+  py::dict targets;
+  targets["flaxlayer_fold_in"] = HandlerCapsule(FlaxlayerCudaFoldIn);
+  targets["flaxlayer_random_bits"] = HandlerCapsule(FlaxlayerCudaRandomBits);
+  targets["flaxlayer_random_split"] = HandlerCapsule(FlaxlayerCudaRandomSplit);
+  return targets;
+}
+
 std::string CompilerName() {
 #if defined(__clang__)
   return __VERSION__;  // Says "Clang" itself.
@@ -81,6 +92,14 @@ PYBIND11_MODULE(_native, m) {
   m.doc() = "XLA FFI handlers of flaxlayer; see flaxlayer.ops.native.";
   m.def("registrations", &flaxlayer::Registrations,
         "Custom call target name -> capsule of its CPU handler.");
+  m.def("cuda_registrations", &flaxlayer::CudaRegistrations,
+        "Custom call target name -> capsule of its handler for CUDA.");
+  m.def("load_cuda_kernels", &flaxlayer::LoadCudaKernels,
+        "Loads the kernels for the CUDA devices in use; returns why there are "
+        "none, or ''. Before any program that has them is run.");
+  m.def(
+      "cuda_kernels", [] { return std::string(flaxlayer::kThreefryPtx); },
+      "The text of the kernels for CUDA, PTX.");
   m.def("versions", &flaxlayer::Versions,
         "Custom call target name -> version of its handler.");
   m.def("build_info", &flaxlayer::BuildInfo,

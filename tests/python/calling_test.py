@@ -236,7 +236,9 @@ def test_several_inputs_can_be_described_before_there_are_any():
 
 
 @pytest.mark.parametrize(
-    "method", ["project", Mixer.project, Mixer().project], ids=str
+    "method",
+    ["project", Mixer.project, Mixer().project],
+    ids=["name", "function", "bound"],
 )
 def test_a_method_by_name_or_itself(method):
     layer = FlaxLayer(Mixer(), method=method, seed=0)

@@ -33,10 +33,11 @@ class Choice:
     Attributes:
         kernel: The implementation.
         required: Whether the native kernel was asked for by name. Lowering
-            then raises where it cannot emit it (platforms other than CPU,
-            `jax.shard_map` over some axes of a mesh), instead of emitting the
-            reference. Exported programs have the call, which JAX refuses to
-            export unless it is told that there is a handler for it.
+            then raises where it cannot emit it (platforms without the kernel,
+            several CUDA devices, `jax.shard_map` over some axes of a mesh),
+            instead of emitting the reference. Exported programs have the call,
+            which JAX refuses to export unless it is told that there is a
+            handler for it.
         reason: Why, for people; no part of equality, so that a reworded
             reason compiles nothing again.
     """
@@ -52,6 +53,17 @@ class Kernels(NamedTuple):
     rng_fold: Choice
     threefry: Choice
     state_merge: Choice
+
+
+# Those with kernels for CUDA devices.
+_ON_CUDA = ("rng_fold", "threefry")
+
+# Random words are the same. But XLA fuses those of its own with the arithmetic
+# that they are for, and other fusions round differently.
+_ROUNDS_ELSEWHERE = (
+    "on a GPU sums round as in stock JAX only with its own random words; "
+    'kernels="native" compiles faster'
+)
 
 
 class _Default:
@@ -182,7 +194,10 @@ def choose(op: str, policy: Policy) -> Choice:
     if policy == "reference":
         return Choice("reference", reason='the policy is "reference"')
 
-    missing, remedy = native.unavailable_reason(), _BUILD
+    platform = _platform()
+    on_gpu = platform in ("gpu", "cuda")
+    missing = native.unavailable_reason("cuda" if on_gpu else "cpu")
+    remedy = _BUILD
     if backend.in_use() != "jax":
         missing = f"Keras's backend is {backend.in_use()}"
         remedy = "Run with KERAS_BACKEND=jax"
@@ -192,6 +207,10 @@ def choose(op: str, policy: Policy) -> Choice:
             "jax_threefry_partitionable is off, and the native words are laid "
             "out as it says when it is on"
         )
+    if on_gpu and op not in _ON_CUDA:
+        return Choice("reference", reason="XLA computes it on a GPU")
+    if on_gpu and policy == "auto":
+        return Choice("reference", reason=_ROUNDS_ELSEWHERE)
     if policy == "native":
         if missing is not None:
             raise RuntimeError(
@@ -210,7 +229,6 @@ def choose(op: str, policy: Policy) -> Choice:
 
     if missing is not None:
         return Choice("reference", reason=missing)
-    platform = _platform()
     if platform != "cpu":
         return Choice(
             "reference",

@@ -40,9 +40,13 @@ def available() -> bool:
     return _load().reason is None
 
 
-def unavailable_reason() -> str | None:
-    """Why the native handlers cannot be used, or None if they can."""
-    return _load().reason
+def unavailable_reason(platform: str = "cpu") -> str | None:
+    """Why the native handlers cannot be used, or None if they can.
+
+    Args:
+        platform: "cpu" or "cuda".
+    """
+    return _load_cuda() if platform == "cuda" else _load().reason
 
 
 def build_info() -> dict[str, Any] | None:
@@ -118,6 +122,30 @@ def _load() -> _Status:
     except Exception as error:
         return _Status(module, f"its handlers were not registered: {error}")
     return _Status(module, None)
+
+
+@functools.cache
+def _load_cuda() -> str | None:
+    """As `_load`, for CUDA devices: why there are no handlers, or None."""
+    module, reason = _load()
+    if module is None:
+        return reason
+    try:
+        jax.devices("cuda")
+    except RuntimeError:
+        return "there is no CUDA device"
+    # Now, and not when a kernel is first called: XLA may be recording a graph.
+    reason = module.load_cuda_kernels()
+    if reason:
+        return f"loading the kernels for CUDA failed: {reason}"
+    known = module.versions()
+    try:
+        for target, handler in module.cuda_registrations().items():
+            for name in (target, _versioned(target, known[target])):
+                jax.ffi.register_ffi_target(name, handler, platform="CUDA")
+    except Exception as error:
+        return f"its handlers for CUDA were not registered: {error}"
+    return None
 
 
 def _build_note() -> str | None:

@@ -24,6 +24,8 @@ from jax.interpreters import ad, batching, mlir, xla
 from flaxlayer import jax_compat
 from flaxlayer.ops import log, native, partitioning
 
+# See `dispatch.choose`.
+_NOT_ASKED_FOR = "on a GPU it has to be asked for by name"
 _PARTITIONED = "XLA cannot partition it over several devices"
 
 
@@ -37,6 +39,8 @@ def define(
     attributes: Callable[..., Mapping[str, Any]] = lambda **_: {},
     aliases: Callable[[int], Mapping[int, int]] = lambda _: {},
     partitioned: Callable[..., Any] | None = None,
+    has_cuda_kernel: bool = False,
+    on_cuda: Callable[..., Any] | None = None,
 ) -> Primitive:
     """Makes the primitive of an operation.
 
@@ -60,7 +64,15 @@ def define(
         partitioned: the operation in terms of `partitioning`, for programs over
             the devices of a mesh; it takes `required` as well. Without it these
             get the reference.
+        has_cuda_kernel: whether there is a handler for CUDA devices too. It is
+            called where it is required, and not in programs over several
+            devices.
+        on_cuda: the operation in terms of others that have such a handler; it
+            takes `required` as well.
     """
+    platforms = ("cpu",)
+    if has_cuda_kernel or on_cuda is not None:
+        platforms = ("cpu", "cuda")
     primitive = Primitive(target)
     primitive.multiple_results = multiple_results
 
@@ -100,7 +112,14 @@ def define(
         ad.primitive_jvps[primitive] = jvp
 
     def lower(ctx, *operands, required: bool, **static):
-        obstacle = _obstacle(ctx, required)
+        platform = _platform(ctx)
+        obstacle = _obstacle(ctx, platform, platforms, required)
+        if obstacle is None and platform == "cuda" and on_cuda is not None:
+            rule = mlir.lower_fun(
+                functools.partial(on_cuda, required=required, **static),
+                multiple_results=multiple_results,
+            )
+            return rule(ctx, *operands)
         if obstacle is None:
             aliased = aliases(len(operands))
             if aliased:
@@ -114,6 +133,7 @@ def define(
             return rule(ctx, *operands, **attributes(**static))
         if (
             obstacle == _PARTITIONED
+            and platform == "cpu"
             and partitioned is not None
             and jax_compat.lowering_names_mesh(ctx)
         ):
@@ -147,7 +167,15 @@ def define(
     return primitive
 
 
-def _obstacle(ctx: Any, required: bool) -> str | None:
+def _platform(ctx: Any) -> str | None:
+    """The one platform that something is lowered for, or None for several."""
+    platforms = jax_compat.lowering_platforms(ctx)
+    return platforms[0] if len(platforms) == 1 else None
+
+
+def _obstacle(
+    ctx: Any, platform: str | None, platforms: Sequence[str], required: bool
+) -> str | None:
     """Why there can be no native call where something is lowered, or None.
 
     Where it is required an exported program has it: JAX itself refuses to
@@ -155,10 +183,17 @@ def _obstacle(ctx: Any, required: bool) -> str | None:
     program is loaded, unless it is told that they can. `flaxlayer.export` tells
     it so, since `flaxlayer.serving` registers the handlers.
     """
-    if jax_compat.lowering_platforms(ctx) != ("cpu",):
-        return "it is for the platform cpu only"
-    if jax_compat.lowering_for_export(ctx) and not required:
-        return "an exported program cannot call it where it is loaded"
+    if platform is None:
+        return "one program for several platforms cannot call it"
+    if platform not in platforms:
+        return f"it is for the platform {' or '.join(platforms)} only"
+    if platform == "cuda" and not required:
+        return _NOT_ASKED_FOR
+    if jax_compat.lowering_for_export(ctx):
+        if not required:
+            return "an exported program cannot call it where it is loaded"
+    elif (missing := native.unavailable_reason(platform)) is not None:
+        return missing
     if jax_compat.lowering_num_partitions(ctx) != 1:
         return _PARTITIONED
     return None

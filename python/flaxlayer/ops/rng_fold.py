@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxlayer.ops import native_primitive, partitioning
+from flaxlayer.ops import native_primitive, partitioning, threefry
 from flaxlayer.ops.dispatch import Choice
 
 TARGET = "flaxlayer_rng_fold"
@@ -72,6 +72,17 @@ def reference(state: jax.Array, tags: tuple[int, ...]) -> jax.Array:
     return fold(state, jnp.asarray(np.array(tags, np.uint32)))
 
 
+def _by_fold_in(
+    state: jax.Array, tags: tuple[int, ...], *, required: bool
+) -> jax.Array:
+    shape = (*state.shape[:-1], len(tags))
+    return threefry.fold_in_p.bind(
+        jnp.broadcast_to(state[..., None, :], (*shape, 2)),
+        jnp.broadcast_to(np.array(tags, np.uint32), shape),
+        required=required,
+    )
+
+
 rng_fold_p = native_primitive.define(
     TARGET,
     reference=reference,
@@ -82,4 +93,5 @@ rng_fold_p = native_primitive.define(
         functools.partial(rng_fold_p.bind, **static), state, trailing=(1,)
     ),
     attributes=lambda tags: {"tags": np.asarray(tags, np.uint32)},
+    on_cuda=_by_fold_in,
 )

@@ -45,6 +45,7 @@ fold_in_p = native_primitive.define(
         *(keys, data),
         trailing=(1, 0),
     ),
+    has_cuda_kernel=True,
 )
 
 
@@ -63,6 +64,7 @@ split_p = native_primitive.define(
     partitioned=lambda keys, **static: partitioning.by_leading_axes(
         functools.partial(split_p.bind, **static), keys, trailing=(1,)
     ),
+    has_cuda_kernel=True,
 )
 
 
@@ -121,6 +123,7 @@ random_bits_p = native_primitive.define(
         (*keys.shape[:-1], *shape), f"uint{bit_width}"
     ),
     partitioned=_random_bits_in_parts,
+    has_cuda_kernel=True,
 )
 
 

@@ -113,7 +113,8 @@ def _check_handlers(endpoint: Endpoint) -> None:
     """Reports that handlers are missing; registers those that there are."""
     if not endpoint.handlers:
         return
-    reason = native.unavailable_reason()
+    platform = "cuda" if jax.default_backend() == "gpu" else "cpu"
+    reason = native.unavailable_reason(platform)
     if reason is not None:
         raise BadExport(
             f"it calls the native handlers {sorted(endpoint.handlers)}, which "

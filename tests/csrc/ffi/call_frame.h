@@ -56,7 +56,13 @@ class FakeCall {
 
   // The threads that the handler may use; without any if null, the default.
   FakeCall& Threads(FakeThreadPool* pool) {
-    pool_ = pool;
+    context_ = pool;
+    return *this;
+  }
+
+  // The stream of a device, for handlers that have one in place of threads.
+  FakeCall& Stream(void* stream) {
+    context_ = stream;
     return *this;
   }
 
@@ -90,7 +96,7 @@ class FakeCall {
     XLA_FFI_CallFrame frame = {};
     frame.struct_size = XLA_FFI_CallFrame_STRUCT_SIZE;
     frame.api = &api;
-    frame.ctx = reinterpret_cast<decltype(frame.ctx)>(pool_);
+    frame.ctx = reinterpret_cast<decltype(frame.ctx)>(context_);
     frame.stage = XLA_FFI_ExecutionStage_EXECUTE;
     frame.args.struct_size = XLA_FFI_Args_STRUCT_SIZE;
     frame.args.size = static_cast<int64_t>(operands.size());
@@ -142,7 +148,7 @@ class FakeCall {
   std::vector<std::unique_ptr<OwnedBuffer>> results_;
   std::map<std::string, std::variant<XLA_FFI_Array, XLA_FFI_Scalar>>
       attributes_;
-  FakeThreadPool* pool_ = nullptr;
+  void* context_ = nullptr;
 };
 
 }  // namespace flaxlayer

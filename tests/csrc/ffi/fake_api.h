@@ -69,7 +69,8 @@ class FakeThreadPool {
 
 // The functions that handlers use. The context that is passed to those of the
 // threads is a FakeThreadPool, or null where XLA would have none; its type has
-// different names in different versions of the API.
+// different names in different versions of the API. That of a stream is the
+// stream.
 inline XLA_FFI_Api FakeApi() {
   XLA_FFI_Api api = {};
   api.struct_size = XLA_FFI_Api_STRUCT_SIZE;
@@ -97,6 +98,10 @@ inline XLA_FFI_Api FakeApi() {
       [](XLA_FFI_ThreadPool_Schedule_Args* args) -> XLA_FFI_Error* {
     reinterpret_cast<FakeThreadPool*>(args->ctx)->Schedule(args->task,
                                                            args->data);
+    return nullptr;
+  };
+  api.XLA_FFI_Stream_Get = [](XLA_FFI_Stream_Get_Args* args) -> XLA_FFI_Error* {
+    args->stream = reinterpret_cast<void*>(args->ctx);
     return nullptr;
   };
   return api;

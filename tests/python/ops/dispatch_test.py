@@ -23,7 +23,7 @@ def loaded(monkeypatch):
         "instruction_set": "avx2",
     }
     monkeypatch.setattr(native, "available", lambda: True)
-    monkeypatch.setattr(native, "unavailable_reason", lambda: None)
+    monkeypatch.setattr(native, "unavailable_reason", lambda _="cpu": None)
     monkeypatch.setattr(native, "build_info", lambda: info)
 
 
@@ -31,7 +31,9 @@ def loaded(monkeypatch):
 def missing(monkeypatch):
     """Pretends that it is not."""
     monkeypatch.setattr(native, "available", lambda: False)
-    monkeypatch.setattr(native, "unavailable_reason", lambda: "no compiler")
+    monkeypatch.setattr(
+        native, "unavailable_reason", lambda _="cpu": "no compiler"
+    )
     monkeypatch.setattr(native, "build_info", lambda: None)
 
 
@@ -193,12 +195,45 @@ def test_auto_on_another_platform(loaded, monkeypatch):
 def test_auto_where_the_cpu_is_the_device_by_default(
     loaded, monkeypatch, by_name
 ):
-    monkeypatch.setattr(jax, "default_backend", lambda: "cuda")
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     device = "cpu" if by_name else jax.devices("cpu")[0]
     with jax.default_device(device):
         assert dispatch.choose("rng_fold", "auto").kernel == "native"
         assert dispatch.explain_kernels().platform == "cpu"
     assert dispatch.choose("rng_fold", "auto").kernel == "reference"
+
+
+@pytest.fixture
+def on_a_gpu(loaded, monkeypatch):
+    """Pretends that there is one, and that kernels for it are loaded."""
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+
+
+@pytest.mark.parametrize("op", dispatch.Kernels._fields)
+def test_a_gpu_computes_as_stock_jax_does(on_a_gpu, op):
+    assert dispatch.choose(op, "auto") == dispatch.Choice("reference")
+
+
+@pytest.mark.parametrize("op", ["rng_fold", "threefry"])
+def test_native_by_name_on_a_gpu(on_a_gpu, op):
+    assert dispatch.choose(op, "native") == dispatch.Choice(
+        "native", required=True
+    )
+    assert 'kernels="native"' in dispatch.choose(op, "auto").reason
+
+
+def test_a_gpu_merges_without_a_kernel_by_name_too(on_a_gpu):
+    choice = dispatch.choose("state_merge", "native")
+    assert choice == dispatch.Choice("reference")
+
+
+def test_native_by_name_on_a_gpu_without_its_kernels(on_a_gpu, monkeypatch):
+    reasons = {"cpu": None, "cuda": "there is no CUDA device"}
+    monkeypatch.setattr(
+        native, "unavailable_reason", lambda platform="cpu": reasons[platform]
+    )
+    with pytest.raises(RuntimeError, match="there is no CUDA device"):
+        dispatch.choose("threefry", "native")
 
 
 def test_native_with_the_extension(loaded):

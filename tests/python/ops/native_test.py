@@ -129,7 +129,19 @@ def test_the_extension_offers_nothing_else(native_kernels):
     from flaxlayer import _native
 
     public = {name for name in dir(_native) if not name.startswith("_")}
-    assert public == {"build_info", "registrations", "versions"}
+    assert public == {
+        "build_info",
+        "cuda_kernels",
+        "cuda_registrations",
+        "load_cuda_kernels",
+        "registrations",
+        "versions",
+    }
+    assert set(_native.cuda_registrations()) == {
+        "flaxlayer_fold_in",
+        "flaxlayer_random_bits",
+        "flaxlayer_random_split",
+    }
     assert set(_native.versions()) == set(_native.registrations())
     assert set(_native.registrations()) == {
         "flaxlayer_fold_in",

@@ -314,18 +314,19 @@ def test_native_by_name_is_exported_where_jax_is_told_that_it_is_there(
     np.testing.assert_array_equal(exported.call(states), fold(states))
 
 
-def lower_for_cuda(kernel):
+def lower_for(platform, kernel):
     traced = jax.jit(folding(kernel)).trace(random_words(2))
-    return traced.lower(lowering_platforms=("cuda",)).as_text()
+    return traced.lower(lowering_platforms=(platform,)).as_text()
 
 
-def test_another_platform_uses_the_reference(auto):
-    assert rng_fold.TARGET not in lower_for_cuda(auto)
+@pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])
+def test_another_platform_uses_the_reference(auto, platform):
+    assert "@flaxlayer_" not in lower_for(platform, auto)
 
 
 def test_native_by_name_raises_on_another_platform(native_kernels):
-    with pytest.raises(RuntimeError, match="for the platform cpu only"):
-        lower_for_cuda(dispatch.choose("rng_fold", "native"))
+    with pytest.raises(RuntimeError, match="for the platform cpu or cuda only"):
+        lower_for("tpu", dispatch.choose("rng_fold", "native"))
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
