@@ -4,13 +4,31 @@ import gc
 import os
 import sys
 
+import jax
 import pytest
 
 from flaxlayer.ops import native
 
 
-@pytest.fixture(scope="session")
-def native_kernels():
+def pytest_collection_modifyitems(items):
+    """Marks the tests that hold on every device: those that ask for none."""
+    for item in items:
+        if "on_cpu" not in item.fixturenames:
+            item.add_marker(pytest.mark.accelerator)
+
+
+@pytest.fixture(scope="module")
+def on_cpu():
+    """For tests of what there is on a CPU alone: it is the device for them."""
+    if jax.default_backend() == "cpu":
+        yield
+        return
+    with jax.default_device(jax.devices("cpu")[0]):
+        yield
+
+
+@pytest.fixture(scope="module")
+def native_kernels(on_cpu):
     """For tests of the native kernels: skips them where there are none.
 
     Where FLAXLAYER_REQUIRE_NATIVE is 1 it fails them, so that a run which is

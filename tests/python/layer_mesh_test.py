@@ -1,6 +1,10 @@
 """What layers say of meshes and layouts that do not fit them."""
 
+import pytest
+
 from tests.python.forced_devices import output_of
+
+pytestmark = pytest.mark.usefixtures("on_cpu")
 
 CODE = """
 import re, warnings

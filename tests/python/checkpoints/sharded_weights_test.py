@@ -1,6 +1,10 @@
 """Weights that are spread over several devices, in every format."""
 
+import pytest
+
 from tests.python.forced_devices import output_of
+
+pytestmark = pytest.mark.usefixtures("on_cpu")
 
 CODE = """
 import sys

@@ -1,6 +1,10 @@
 """A layer whose weights are spread over several devices."""
 
+import pytest
+
 from tests.python.forced_devices import output_of
+
+pytestmark = pytest.mark.usefixtures("on_cpu")
 
 CODE = """
 import flax.linen as nn, jax, keras, numpy as np

@@ -12,7 +12,7 @@ TAGS = (0, 1, 7, 2**31 - 1, 2**31, 2**32 - 1)
 
 
 @pytest.fixture(params=["native", "reference"])
-def kernel(request):
+def kernel(request, on_cpu):
     if request.param == "native":
         request.getfixturevalue("native_kernels")
     return dispatch.choose("rng_fold", request.param)

@@ -20,7 +20,7 @@ OTHERS = (
 
 
 @pytest.fixture(params=["native", "reference"])
-def kernel(request):
+def kernel(request, on_cpu):
     if request.param == "native":
         request.getfixturevalue("native_kernels")
     return dispatch.choose("state_merge", request.param)

@@ -1,6 +1,10 @@
 """Processes that build different layers are told so."""
 
+import pytest
+
 from tests.python import several_processes
+
+pytestmark = pytest.mark.usefixtures("on_cpu")
 
 CODE = """
 import flax.linen as nn, keras, numpy as np

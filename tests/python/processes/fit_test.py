@@ -5,6 +5,8 @@ import pytest
 
 from tests.python import several_processes
 
+pytestmark = pytest.mark.usefixtures("on_cpu")
+
 CODE = """
 import functools
 import flax.linen as nn, keras, numpy as np

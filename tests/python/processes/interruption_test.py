@@ -7,6 +7,8 @@ import pytest
 
 from tests.python import several_processes
 
+pytestmark = pytest.mark.usefixtures("on_cpu")
+
 # How long the service of JAX waits for a sign of life, twice, and some more.
 LIMIT = 45
 

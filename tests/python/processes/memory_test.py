@@ -7,6 +7,8 @@ import pytest
 from flaxlayer import jax_compat
 from tests.python import several_processes
 
+pytestmark = pytest.mark.usefixtures("on_cpu")
+
 CODE = """
 import resource
 import flax.linen as nn, keras, numpy as np

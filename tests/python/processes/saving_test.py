@@ -14,6 +14,8 @@ from flaxlayer.checkpoints import processes
 from tests.python import several_processes
 from tests.python.processes import small_model
 
+pytestmark = pytest.mark.usefixtures("on_cpu")
+
 FILES = ("w.msgpack", "w.safetensors", "w")
 
 SAVE = """
