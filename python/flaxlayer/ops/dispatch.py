@@ -24,6 +24,7 @@ Policy = Literal["auto", "native", "reference"]
 Kernel = Literal["native", "reference"]
 
 _BUILD = "Install a wheel that has them or build with a C++17 compiler"
+_DRIVER = "Use a CUDA device whose driver is that of CUDA 12.0 or newer"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -197,7 +198,7 @@ def choose(op: str, policy: Policy) -> Choice:
     platform = _platform()
     on_gpu = platform in ("gpu", "cuda")
     missing = native.unavailable_reason("cuda" if on_gpu else "cpu")
-    remedy = _BUILD
+    remedy = _DRIVER if on_gpu else _BUILD
     if backend.in_use() != "jax":
         missing = f"Keras's backend is {backend.in_use()}"
         remedy = "Run with KERAS_BACKEND=jax"
@@ -210,7 +211,7 @@ def choose(op: str, policy: Policy) -> Choice:
     if on_gpu and op not in _ON_CUDA:
         return Choice("reference", reason="XLA computes it on a GPU")
     if on_gpu and policy == "auto":
-        return Choice("reference", reason=_ROUNDS_ELSEWHERE)
+        return Choice("reference", reason=missing or _ROUNDS_ELSEWHERE)
     if policy == "native":
         if missing is not None:
             raise RuntimeError(

@@ -232,8 +232,11 @@ def test_native_by_name_on_a_gpu_without_its_kernels(on_a_gpu, monkeypatch):
     monkeypatch.setattr(
         native, "unavailable_reason", lambda platform="cpu": reasons[platform]
     )
-    with pytest.raises(RuntimeError, match="there is no CUDA device"):
+    with pytest.raises(RuntimeError, match=r"there is no CUDA.*CUDA 12\.0"):
         dispatch.choose("threefry", "native")
+    choice = dispatch.choose("threefry", "auto")
+    assert choice == dispatch.Choice("reference")
+    assert choice.reason == "there is no CUDA device"
 
 
 def test_native_with_the_extension(loaded):
