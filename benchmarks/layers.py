@@ -51,6 +51,7 @@ FLOORS = tuple(
     for rest in (
         (CALL, PEER, OURS, ">=", 15.0),
         (CALL_ONE, PEER, OURS, ">=", 15.0),
+        (CALL_ONE, OURS, HAND, "<=", 1.15),
         (FIT_STEP, OURS, HAND, "<=", 1.03),
         (BUILD, PEER, OURS, ">=", 1.0),
     )

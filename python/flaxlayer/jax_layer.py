@@ -183,6 +183,8 @@ class JaxLayer(ModelLayer):
         """
         return super().call(inputs, training=training)
 
+    _only_call = staticmethod(call)
+
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "JaxLayer":
         """Makes a layer from what `get_config` returned.

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import keras
 import numpy as np
 from keras.src.backend.common import (
+    global_state,
     masking,
     name_scope,
     stateless_scope,
@@ -240,6 +241,83 @@ def holding(
     finally:
         for variable, value in zip(variables, held, strict=True):
             variable._value = value
+
+
+# What Keras keeps of this thread that a call of a layer looks at, or reading a
+# variable does.
+_OF_READS = ("stateless_scope", "autocast_scope")
+_OF_CALLS = ("current_call_ctx", *_OF_READS, "symbolic_scope", "distribution")
+
+
+def _in_no(scopes: Sequence[str]) -> bool:
+    return all(global_state.get_global_attribute(s) is None for s in scopes)
+
+
+def values_of(variables: Sequence[keras.Variable]) -> list[jax.Array]:
+    """The values of variables, which have been made, as `value` reads them.
+
+    Each of them would ask for the scopes that it is read in, which takes longer
+    than anything else in the eager call of a small layer.
+
+    Needs `_value` of a variable to be what reading it gives outside of scopes,
+    and the names under which the scopes are kept.
+    """
+    if _in_no(_OF_READS) and not keras.config.is_nnx_enabled():
+        values: list[Any] = [variable._value for variable in variables]
+        if not any(value is None for value in values):
+            return values
+    return [variable.value for variable in variables]
+
+
+def only_calls(layer: Any, x: Any) -> bool:
+    """Whether `layer(x)` does what `layer.call(x)` does, and nothing else.
+
+    It is so of a layer that has been called before, on one array that need not
+    be cast and has no mask, eagerly and by nobody else's call. What Keras looks
+    for in such a call, and does not find, takes it longer than many a model.
+
+    Needs what `keras.Layer.__call__` looks at: where it keeps the scopes of a
+    thread, and of a layer the losses of its last call, which it drops, the
+    layers in it, whose it drops too, and whether it is to be rematerialised.
+
+    Args:
+        layer: a `keras.Layer`.
+        x: what it is called on.
+    """
+    if not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer):
+        return False
+    dtype, policy = x.dtype, layer.dtype_policy
+    return (
+        layer.built
+        and layer._called
+        and _in_no(_OF_CALLS)
+        and not (layer._losses or layer._layers or layer._remat_mode)
+        and layer.input_spec is None
+        and layer.activity_regularizer is None
+        and policy.quantization_mode is None
+        and policy.compute_dtype == policy.variable_dtype
+        and (dtype.kind in "biu" or dtype.name == policy.compute_dtype)
+        and getattr(layer.compute_mask, "_is_default", False)
+        and masking.get_keras_mask(x) is None
+        and not keras.config.is_nnx_enabled()
+    )
+
+
+@contextlib.contextmanager
+def calling(layer: Any) -> Iterator[None]:
+    """What surrounds a layer's `call` where `only_calls` is true of it.
+
+    Layers in a model see it when they are called, in inference.
+
+    Needs `_get_call_context` and `_maybe_reset_call_context` of a layer.
+    """
+    with keras.name_scope(layer.name, caller=layer):
+        context = layer._get_call_context()
+        context.set_value("training", False)
+        try:
+            yield
+        finally:
+            layer._maybe_reset_call_context()
 
 
 def set_call_signature(

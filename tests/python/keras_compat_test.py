@@ -5,6 +5,7 @@ import jax
 import keras
 import numpy as np
 import pytest
+from keras.src import backend
 from keras.src.utils import summary_utils
 
 from flaxlayer import keras_compat
@@ -73,6 +74,54 @@ def test_shape_inference_is_seen_by_a_layer_keras_traces():
 
     Probe()(keras.KerasTensor((None, 2)))
     assert set(seen) == {True}
+
+
+def test_values_are_those_of_the_scopes_they_are_read_in():
+    a, b = keras.Variable([1.0, 2.0]), keras.Variable([3], dtype="int32")
+    assert keras_compat.values_of((a, b)) == [a._value, b._value]
+    with keras.StatelessScope(state_mapping=[(a, keras.ops.zeros(2))]):
+        assert keras_compat.values_of((a, b)) == [a.value, b._value]
+        assert a.value is not a._value
+        later = keras.Variable("ones", shape=(2,))
+        (value,) = keras_compat.values_of((later,))
+        np.testing.assert_array_equal(value, np.ones(2))
+    with backend.AutocastScope("float16"):
+        assert [v.dtype for v in keras_compat.values_of((a, b))] == [
+            "float16",
+            "int32",
+        ]
+
+
+def test_keras_has_nothing_to_do_outside_of_its_scopes():
+    x, layer = keras.ops.ones((2, 3)), keras.layers.Activation("relu")
+    assert not keras_compat.only_calls(layer, x)
+    layer(x)
+    assert keras_compat.only_calls(layer, x)
+    distribution = keras.distribution.DataParallel(
+        devices=keras.distribution.list_devices()[:1]
+    )
+    for scope in (
+        keras.StatelessScope(),
+        keras.SymbolicScope(),
+        backend.AutocastScope("float16"),
+        distribution.scope(),
+    ):
+        with scope:
+            assert not keras_compat.only_calls(layer, x)
+        assert keras_compat.only_calls(layer, x)
+    seen = []
+
+    class Outer(keras.layers.Layer):
+        def call(self, x):
+            seen.append(keras_compat.only_calls(layer, x))
+            return x
+
+    Outer()(x)
+    assert seen == [False]
+    with keras.RematScope():
+        remade = keras.layers.Activation("relu")
+        remade(x)
+    assert not keras_compat.only_calls(remade, x)
 
 
 def test_values_come_later_in_a_stateless_scope():

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import keras
 
-from flaxlayer import jax_compat, tensorflow_compat
+from flaxlayer import jax_compat, keras_compat, tensorflow_compat
 
 # Whether variables hold arrays of JAX, which have places on devices.
 HOLDS_JAX = True
@@ -16,6 +16,11 @@ HOLDS_JAX = True
 def value_of(variable: keras.Variable) -> jax.Array:
     """The present value of a variable."""
     return variable.value
+
+
+def values_of(variables: Sequence[keras.Variable]) -> list[Any]:
+    """The present values of variables, cast as the present scope says."""
+    return keras_compat.values_of(variables)
 
 
 def as_array(value: Any) -> Any:
@@ -71,6 +76,9 @@ class Caller:
         pure: called as `pure(mode, *arrays)`, where the mode is static.
         layer: how error messages call the layer.
         platforms: for what other backends compile it.
+
+    Attributes:
+        compiled: what is called eagerly.
     """
 
     def __init__(
@@ -81,7 +89,7 @@ class Caller:
     ):
         del layer, platforms
         self._pure = pure
-        self._compiled = jax.jit(pure, static_argnums=0)
+        self.compiled = jax.jit(pure, static_argnums=0)
 
     def function(self, arrays: Any) -> tuple[Callable[..., Any], bool]:
         """What is called as the pure function is, for arrays such as these.
@@ -97,4 +105,4 @@ class Caller:
         traced = jax_compat.is_staged(arrays)
         if traced:  # Perhaps by Keras, to export a model with this layer.
             tensorflow_compat.make_jax2tf_readable()
-        return self._pure if traced else self._compiled, traced
+        return self._pure if traced else self.compiled, traced

@@ -27,6 +27,11 @@ def value_of(variable: keras.Variable) -> jax.Array:
         return as_array(tf.convert_to_tensor(variable.value))
 
 
+def values_of(variables: Sequence[keras.Variable]) -> list[Any]:
+    """The present values of variables, cast as the present scope says."""
+    return [variable.value for variable in variables]
+
+
 def as_array(value: Any) -> Any:
     """A tensor as an array of JAX; anything else as it is."""
     if not isinstance(value, tf.Tensor | tf.Variable):

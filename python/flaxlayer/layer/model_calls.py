@@ -12,7 +12,7 @@ import numpy as np
 from flaxlayer import backends
 from flaxlayer.calls import input_specs, model_errors
 from flaxlayer.calls.model_result import Intermediates
-from flaxlayer.layer import layer_mesh
+from flaxlayer.layer import layer_mesh, pure_call
 from flaxlayer.layer.collection_metrics import CollectionMetrics
 from flaxlayer.layer.layer_inputs import LayerInputs
 from flaxlayer.layer.layer_keys import LayerKeys
@@ -117,6 +117,29 @@ class ModelCalls:
                 self._assigning_nothing.add(mode)
         return results
 
+    def repeated(self, inputs: Any, scope: pure_call.Scope) -> Results | None:
+        """A call in inference that is expected to leave nothing but outputs.
+
+        Args:
+            inputs: the one input.
+            scope: what it is traced in, if it has to be.
+
+        Returns:
+            `None` if it fails, or leaves anything; nothing has happened then.
+        """
+        mode = self._mode(False)
+        if mode not in self._assigning_nothing:
+            return None
+        caller: Any = self._caller  # That of JAX.
+        token = pure_call.TRACED_WITHIN.set(scope)
+        try:
+            results = caller.compiled(mode, *self._arrays(inputs, mode))
+        except Exception:  # An ordinary call explains it.
+            return None
+        finally:
+            pure_call.TRACED_WITHIN.reset(token)
+        return None if results.assigns or results.effects.losses else results
+
     def _check_training(self, training: Any) -> None:
         if isinstance(training, bool | int | None):
             return
@@ -148,16 +171,7 @@ class ModelCalls:
     def _results(
         self, inputs: Any, mode: Mode, training: Any, remat: bool
     ) -> Results:
-        # A model without random streams has no generator.
-        generator = self._keys.generator if mode.streams else None
-        arrays = (
-            self._weights.params.values(),
-            self._weights.state.values(),
-            None
-            if generator is None
-            else backends.current.seed_words(generator.state.value),
-            inputs,
-        )
+        arrays = self._arrays(inputs, mode)
         apply, traced = self._caller.function(arrays)
         if isinstance(training, jax.core.Tracer):
             apply = functools.partial(self._either, training)
@@ -174,6 +188,18 @@ class ModelCalls:
                 )
             self._explain(error, inputs)
             raise
+
+    def _arrays(self, inputs: Any, mode: Mode) -> tuple[Any, ...]:
+        # A model without random streams has no generator.
+        generator = self._keys.generator if mode.streams else None
+        return (
+            self._weights.params.values(),
+            self._weights.state.values(),
+            None
+            if generator is None
+            else backends.current.seed_words(generator.state.value),
+            inputs,
+        )
 
     def _either(self, training: Any, mode: Mode, *arrays: Any) -> Results:
         inference = self._mode(False)._replace(keys=mode.keys)

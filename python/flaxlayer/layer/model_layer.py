@@ -20,6 +20,7 @@ from flaxlayer.layer.layer_keys import LayerKeys
 from flaxlayer.layer.layer_mesh import LayerMesh
 from flaxlayer.layer.layer_weights import LayerWeights
 from flaxlayer.layer.model_calls import ModelCalls, NonfiniteState
+from flaxlayer.layer.pure_call import Results
 from flaxlayer.layer.weights_layer import WeightsLayer
 from flaxlayer.model import Model
 from flaxlayer.ops import dispatch
@@ -119,6 +120,10 @@ class ModelLayer(WeightsLayer):
 
     @backends.current.not_rewritten
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+        if len(args) == 1 and not kwargs:
+            results = self._repeated(args[0])
+            if results is not None:
+                return results.outputs
         form = self._model.call_form
         args, kwargs = form.bindable(args, kwargs, self._described)
         kwargs = keras_arguments.with_mask(args, kwargs, form, self._described)
@@ -133,6 +138,20 @@ class ModelLayer(WeightsLayer):
         if self._model.keeps_masks:
             keras_compat.drop_unfit_masks(outputs)
         return outputs
+
+    def _repeated(self, x: Any) -> Results | None:
+        """What a call returns for which Keras has nothing to do.
+
+        Returns:
+            `None` where it is no such call, and is to be made by Keras.
+        """
+        if (
+            not backends.current.HOLDS_JAX
+            or not keras_compat.only_calls(self, x)
+            or getattr(self.call, "__func__", None) is not self._only_call
+        ):
+            return None
+        return self._calls.repeated(x, lambda: keras_compat.calling(self))
 
     def _built_and_called(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -211,6 +230,9 @@ class ModelLayer(WeightsLayer):
         # Wrappers such as TimeDistributed call this method, not the layer.
         args, kwargs = self._inputs.with_integers(args, kwargs)
         return self._call(args, kwargs, training)
+
+    # In which nothing else is done. A subclass may have another, or a layer.
+    _only_call = staticmethod(call)
 
     def _call(
         self, args: Any, kwargs: Any, training: Any, remat: bool = False

@@ -1,7 +1,9 @@
 """A call of a layer as a pure function of arrays."""
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -55,6 +57,15 @@ class Results(NamedTuple):
         )
 
 
+Scope = Callable[[], contextlib.AbstractContextManager[Any]]
+
+# What a call is traced within, if it has to be: most find a program that is
+# compiled, and need not pay for it.
+TRACED_WITHIN: contextvars.ContextVar[Scope | None] = contextvars.ContextVar(
+    "traced_within", default=None
+)
+
+
 class PureCall:
     """Draws the keys, calls the model, and merges the state it returns.
 
@@ -78,6 +89,11 @@ class PureCall:
         inputs: Any,
     ) -> Results:
         """The call of one mode; `jax.jit` compiles this."""
+        scope = TRACED_WITHIN.get()
+        if scope is not None:
+            TRACED_WITHIN.set(None)
+            with scope():
+                return self(mode, params, state, seed_state, inputs)
         result, next_seed = self.run(
             mode,
             self._weights.params.unflatten(params),

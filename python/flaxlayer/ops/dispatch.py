@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextvars
 import dataclasses
+import functools
 import threading
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple, get_args
@@ -22,6 +23,8 @@ from flaxlayer.ops import log, native, partitioning
 
 Policy = Literal["auto", "native", "reference"]
 Kernel = Literal["native", "reference"]
+
+_POLICIES = get_args(Policy)
 
 _BUILD = "Install a wheel that has them or build with a C++17 compiler"
 _DRIVER = "Use a CUDA device whose driver is that of CUDA 12.0 or newer"
@@ -55,6 +58,9 @@ class Kernels(NamedTuple):
     threefry: Choice
     state_merge: Choice
 
+
+# What JAX calls a GPU, and what `jax.default_device` may.
+_GPU = ("gpu", "cuda")
 
 # Those with kernels for CUDA devices.
 _ON_CUDA = ("rng_fold", "threefry")
@@ -191,29 +197,65 @@ def choose(op: str, policy: Policy) -> Choice:
         raise ValueError(
             f"op must be one of {Kernels._fields}. Received: {op!r}"
         )
+    return _choose(op, policy, _facts(policy))
 
+
+def choose_all(policy: Policy) -> Kernels:
+    """The choice for every operation; see `choose`."""
+    _check(policy)
+    return _choose_all(policy, _facts(policy))
+
+
+class _Facts(NamedTuple):
+    """What choices depend on, as far as the policy leaves any.
+
+    Attributes:
+        missing: Why there are no native kernels, and what helps; or `None`.
+        platform: Where arrays are that nobody placed.
+        partitionable: Whether random words are laid out as the native ones.
+    """
+
+    missing: tuple[str, str] | None = None
+    platform: str = "cpu"
+    partitionable: bool = True
+
+
+def _facts(policy: Policy) -> _Facts:
+    if policy == "reference":
+        return _Facts()
+    in_use = backend.in_use()
+    if in_use != "jax":
+        return _Facts(
+            (f"Keras's backend is {in_use}", "Run with KERAS_BACKEND=jax")
+        )
+    platform = _platform()
+    on_gpu = platform in _GPU
+    reason = native.unavailable_reason("cuda" if on_gpu else "cpu")
+    if reason is not None:
+        return _Facts((reason, _DRIVER if on_gpu else _BUILD), platform)
+    if policy == "native" or platform == "cpu":
+        partitioning.prepare()
+    return _Facts(
+        platform=platform,
+        partitionable=jax_compat.threefry_partitionable(),
+    )
+
+
+def _choose(op: str, policy: Policy, facts: _Facts) -> Choice:
     if policy == "reference":
         return Choice("reference", reason='the policy is "reference"')
-
-    platform = _platform()
-    on_gpu = platform in ("gpu", "cuda")
-    missing = native.unavailable_reason("cuda" if on_gpu else "cpu")
-    remedy = _DRIVER if on_gpu else _BUILD
-    if backend.in_use() != "jax":
-        missing = f"Keras's backend is {backend.in_use()}"
-        remedy = "Run with KERAS_BACKEND=jax"
+    on_gpu = facts.platform in _GPU
+    if on_gpu and op not in _ON_CUDA:
+        return Choice("reference", reason="XLA computes it on a GPU")
     layout = None
-    if op == "threefry" and not jax_compat.threefry_partitionable():
+    if op == "threefry" and not facts.partitionable:
         layout = (
             "jax_threefry_partitionable is off, and the native words are laid "
             "out as it says when it is on"
         )
-    if on_gpu and op not in _ON_CUDA:
-        return Choice("reference", reason="XLA computes it on a GPU")
-    if on_gpu and policy == "auto":
-        return Choice("reference", reason=missing or _ROUNDS_ELSEWHERE)
     if policy == "native":
-        if missing is not None:
+        if facts.missing is not None:
+            missing, remedy = facts.missing
             raise RuntimeError(
                 'kernels="native" was asked for, but the native kernels of '
                 f"flaxlayer cannot be used: {missing}. {remedy}, or use "
@@ -225,25 +267,27 @@ def choose(op: str, policy: Policy) -> Choice:
                 f'{op} cannot be used: {layout}. Turn it on, or use "auto" or '
                 '"reference".'
             )
-        partitioning.prepare()
         return Choice("native", required=True, reason='the policy is "native"')
 
-    if missing is not None:
-        return Choice("reference", reason=missing)
-    if platform != "cpu":
+    if facts.missing is not None:
+        return Choice("reference", reason=facts.missing[0])
+    if on_gpu:
+        return Choice("reference", reason=_ROUNDS_ELSEWHERE)
+    if facts.platform != "cpu":
         return Choice(
             "reference",
-            reason=f"the default platform is {platform}, native is for cpu",
+            reason=f"the default platform is {facts.platform}, native is for "
+            "cpu and cuda",
         )
     if layout is not None:
         return Choice("reference", reason=layout)
-    partitioning.prepare()
     return Choice("native", reason="the extension is loaded")
 
 
-def choose_all(policy: Policy) -> Kernels:
-    """The choice for every operation; see `choose`."""
-    return Kernels(*(choose(op, policy) for op in Kernels._fields))
+# Every call of a layer asks, and is mostly answered the same.
+@functools.lru_cache(maxsize=16)
+def _choose_all(policy: Policy, facts: _Facts) -> Kernels:
+    return Kernels(*(_choose(op, policy, facts) for op in Kernels._fields))
 
 
 def log_choice(layer: str, chosen: Kernels) -> None:
@@ -357,7 +401,7 @@ def _platform() -> str:
 
 
 def _check(policy: str) -> None:
-    if policy not in get_args(Policy):
+    if policy not in _POLICIES:
         raise ValueError(
-            f"kernels must be one of {get_args(Policy)}. Received: {policy!r}"
+            f"kernels must be one of {_POLICIES}. Received: {policy!r}"
         )

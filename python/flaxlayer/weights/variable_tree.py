@@ -110,7 +110,7 @@ class VariableTree:
 
     def values(self) -> list[jax.Array]:
         """The current values, cast as the active autocast scope says."""
-        return [variable.value for variable in self.variables]
+        return backends.current.values_of(self.variables)
 
     def specs(self, compute_dtype: str | None) -> list[jax.ShapeDtypeStruct]:
         """Shapes and dtypes of `values()` in a layer's call.
