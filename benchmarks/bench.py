@@ -98,6 +98,7 @@ def _add_train(commands: Any) -> None:
             "growth-rounds",
             "growth-cold-rounds",
             "memory-rounds",
+            "short-rounds",
         ),
     )
     command.add_argument("--models", nargs="+", choices=models.WORKLOADS)
@@ -286,10 +287,10 @@ def _add_hidden(commands: Any) -> None:
 
 
 def _memory(arguments: argparse.Namespace) -> int:
-    peak = train.peak_memory(
+    peaks = train.peak_memory(
         arguments.model, arguments.subject, arguments.steps, arguments.blocks
     )
-    print(peak)  # Which is JSON.
+    print(json.dumps(peaks))
     return 0
 
 

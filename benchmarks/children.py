@@ -99,7 +99,9 @@ def serve(
 
 
 def peak_memory() -> int:
-    """The most memory this process had resident so far, in bytes.
+    """The most memory this process had resident, in bytes.
+
+    That is since its start, or since `forget_peak`.
 
     Not `ru_maxrss`, which begins with what the process had that started this
     one.
@@ -113,6 +115,11 @@ def peak_memory() -> int:
         if name == "VmHWM":
             return int(value.split()[0]) * 1024
     raise RuntimeError("/proc/self/status has no VmHWM")
+
+
+def forget_peak() -> None:
+    """Begins anew with what `peak_memory` tells."""
+    pathlib.Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
 def use_cores(count: int) -> None:

@@ -40,6 +40,7 @@ def measure_name(what: str, blocks: int) -> str:
 def run(
     sizes: Sequence[int],
     *,
+    most_of_peer: int,
     rounds: int,
     cold_rounds: int,
     burst: float,
@@ -49,12 +50,17 @@ def run(
 
     Args:
         sizes: in blocks, at least two.
+        most_of_peer: up to how many blocks Keras's layer has them: it compiles
+            for minutes.
         rounds: how often steps are timed.
         cold_rounds: how often each is compiled.
         burst: for how many seconds steps are timed, at least.
         progress: is told what is measured now.
     """
     sizes = sorted(sizes)
+    of_peer = [blocks for blocks in sizes if blocks <= most_of_peer]
+    if len(of_peer) < 2:  # Which make no line.
+        of_peer = []
     progress(f"{GROWTH}: building")
     batch = models.GROWING.data(1)
     made = {
@@ -63,6 +69,7 @@ def run(
         )
         for blocks in sizes
         for subject, make in loops.layer_makers().items()
+        if subject != PEER or blocks in of_peer
     }
 
     def compile_variant(loop: loops.Loop) -> interleave.Variant:
@@ -92,7 +99,11 @@ def run(
     return sections(
         {
             what: {
-                subject: [times[what][_variant(subject, n)] for n in sizes]
+                subject: [
+                    times[what][_variant(subject, n)]
+                    for n in sizes
+                    if (subject, n) in made
+                ]
                 for subject in subjects
             }
             for what in (STEP, COMPILE)
@@ -104,7 +115,10 @@ def run(
 def sections(
     times: dict[str, dict[str, list[list[float]]]], sizes: Sequence[int]
 ) -> dict[str, Section]:
-    """The tables of seconds by what, subject, size and round."""
+    """The tables of seconds by what, subject, size and round.
+
+    Keras's layer may lack the last sizes.
+    """
     per_block: interleave.Times = {}
     lines: interleave.Times = {}
     linearity: interleave.Times = {}
@@ -113,9 +127,11 @@ def sections(
             per_block[measure_name(what, blocks)] = {
                 subject: [seconds / blocks for seconds in found[index]]
                 for subject, found in by_subject.items()
+                if index < len(found)
             }
         for subject, found in by_subject.items():
-            fits = [fit(sizes, seconds) for seconds in zip(*found, strict=True)]
+            measured = sizes[: len(found)]
+            fits = [fit(measured, each) for each in zip(*found, strict=True)]
             for measure, into, values in (
                 (f"{what}, each block", lines, [f[0] for f in fits]),
                 (f"{what}, without a block", lines, [f[1] for f in fits]),
@@ -128,7 +144,11 @@ def sections(
                 _RATIO: [
                     (last_peer / last) / (first_peer / first)
                     for first, last, first_peer, last_peer in zip(
-                        ours[0], ours[-1], peers[0], peers[-1], strict=True
+                        ours[0],
+                        ours[len(peers) - 1],
+                        peers[0],
+                        peers[-1],
+                        strict=True,
                     )
                 ]
             }
@@ -143,7 +163,8 @@ def sections(
             "How straight it is",
             linearity,
             unit="",
-            note="The distance is a part of the time itself.",
+            note="The distance is a part of the time itself. Ratios are of "
+            "sizes that both have.",
         ),
     }
 

@@ -60,7 +60,7 @@ class Settings:
     exponents: Sequence[int] = tuple(range(4, 25, 2))
     most: int = 1024
     thread_exponents: tuple[int, int] = (20, 24)
-    import_rounds: int = 10
+    import_rounds: int = 20
 
 
 SMOKE = Settings(

@@ -163,7 +163,9 @@ class InKeras:
         workload: models.Workload,
         steps: int = 1,
         timer: interleave.Timer = time.perf_counter,
+        steps_per_execution: int = 1,
     ) -> None:
+        self._steps_per_execution = steps_per_execution
         self._make_layer = make_layer
         self._workload = workload
         self._timer = timer
@@ -182,6 +184,7 @@ class InKeras:
             self._model.compile(
                 "adam",
                 keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+                steps_per_execution=self._steps_per_execution,
             )
             self._model.train_on_batch(*self._first)
 

@@ -150,6 +150,14 @@ WORKLOADS = {
     ),
 }
 
+# What is around its steps takes as long as they do.
+SHORT = Workload(
+    "24 dense layers of 32 with dropout, batch 16",
+    MLP(features=32),
+    (32,),
+    16,
+)
+
 # Of which only the weights are made.
 WIDE = Workload(
     "2 transformer blocks, d=1024, 25 million weights",

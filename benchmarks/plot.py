@@ -141,18 +141,20 @@ def _draw_steps(axes: Axes, results: Results) -> None:
 def _draw_growth(axes: Axes, results: Results) -> None:
     measures = results["sections"][growth.GROWTH]["measures"]
     sizes = sorted(results["settings"]["sizes"])
-    names = [growth.measure_name(growth.COMPILE, size) for size in sizes]
+    names = {n: growth.measure_name(growth.COMPILE, n) for n in sizes}
     for variant in (PEER, OURS):
-        if variant not in measures[names[0]]:
+        # Keras's layer may lack the last sizes.
+        found = [n for n in sizes if variant in measures[names[n]]]
+        if not found:
             continue
         spreads = [
             interleave.Spread.of(
-                [size * value for value in measures[name][variant]["values"]]
+                [n * value for value in measures[names[n]][variant]["values"]]
             )
-            for size, name in zip(sizes, names, strict=True)
+            for n in found
         ]
         axes.errorbar(
-            sizes,
+            found,
             [spread.median for spread in spreads],
             yerr=_whiskers(spreads),
             color=_COLORS[variant],

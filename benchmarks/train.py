@@ -22,6 +22,7 @@ from benchmarks import (
     loops,
     models,
     operations,
+    short_steps,
 )
 from benchmarks.loops import FREE, HAND, OURS, PEER, REFERENCE
 from benchmarks.report import Floor, Section
@@ -57,9 +58,15 @@ FLOORS = (
         for model in models.WORKLOADS
         for other in (PEER, HAND)
     ),
+    *(
+        Floor(MEMORY, f"{model}, {stage}", OURS, HAND, "<=", 1.05, 1.0)
+        for model in models.WORKLOADS
+        for stage in (layers.BUILD, layers.FIRST_STEP, STEP)
+    ),
     Floor(COLD, _FIRST_STEP, PEER, OURS, ">=", 2.2, 3.0),
     Floor(COLD, _BUILD, PEER, OURS, ">=", 10.0, 20.0),
     *growth.FLOORS,
+    *short_steps.FLOORS,
 )
 
 
@@ -75,10 +82,13 @@ class Settings:
         cold_rounds: how often a layer is built and takes its first step.
         loss_steps: how many losses are compared.
         sizes: of the growing model, in blocks.
+        most_of_peer: up to how many blocks Keras's layer has them.
         growth_rounds: how often its steps are timed.
         growth_cold_rounds: how often they are compiled.
         memory_rounds: how many processes there are for each subject.
         memory_steps: how many steps each of them takes.
+        short_rounds: how often epochs of short steps are timed.
+        short_steps: how many an epoch has.
         profiled_steps: how many steps are profiled.
         blocks: makes the models so many blocks long.
 
@@ -92,6 +102,7 @@ class Settings:
         COLD,
         growth.GROWTH,
         MEMORY,
+        short_steps.SHORT,
         operations.OPERATIONS,
     )
     rounds: int = 30
@@ -99,10 +110,13 @@ class Settings:
     cold_rounds: int = 3
     loss_steps: int = 10
     sizes: Sequence[int] = (4, 8, 16, 32, 64, 96)
+    most_of_peer: int = 32
     growth_rounds: int = 10
     growth_cold_rounds: int = 1
     memory_rounds: int = 1
     memory_steps: int = 20
+    short_rounds: int = 15
+    short_steps: int = 64
     profiled_steps: int = 20
     blocks: int | None = None
 
@@ -123,6 +137,8 @@ SMOKE = Settings(
     sizes=(1, 2),
     growth_rounds=2,
     memory_steps=2,
+    short_rounds=1,
+    short_steps=2,
     profiled_steps=2,
     blocks=1,
 )
@@ -263,6 +279,7 @@ def _cold(settings: Settings, progress: Progress) -> dict[str, Section]:
 def _growth(settings: Settings, progress: Progress) -> dict[str, Section]:
     return growth.run(
         settings.sizes,
+        most_of_peer=settings.most_of_peer,
         rounds=settings.growth_rounds,
         cold_rounds=settings.growth_cold_rounds,
         burst=settings.burst,
@@ -277,7 +294,12 @@ def _memory(settings: Settings, progress: Progress) -> dict[str, Section]:
         arguments = ["_memory", name, subject, settings.memory_steps]
         if settings.blocks is not None:
             arguments.append(settings.blocks)
-        return lambda: {name: children.answer(*arguments) / 1e6}
+
+        def measured() -> dict[str, float]:
+            peaks = children.answer(*arguments)
+            return {f"{name}, {stage}": n / 1e6 for stage, n in peaks.items()}
+
+        return measured
 
     for name in settings.models:
         progress(f"{name}: memory")
@@ -294,10 +316,20 @@ def _memory(settings: Settings, progress: Progress) -> dict[str, Section]:
             sizes,
             [(PEER, OURS), (HAND, OURS)],
             unit="MB",
-            note=f"It builds the model and takes {settings.memory_steps} "
-            "training steps.",
+            note="Each time from there on: it builds the model, takes the "
+            f"first step, which is compiled, and {settings.memory_steps} "
+            "more.",
         )
     }
+
+
+def _short(settings: Settings, progress: Progress) -> dict[str, Section]:
+    return short_steps.run(
+        rounds=settings.short_rounds,
+        steps=settings.short_steps,
+        blocks=settings.blocks,
+        progress=progress,
+    )
 
 
 def _operations(settings: Settings, progress: Progress) -> dict[str, Section]:
@@ -310,28 +342,46 @@ def _operations(settings: Settings, progress: Progress) -> dict[str, Section]:
     return {operations.OPERATIONS: section}
 
 
-def peak_memory(name: str, subject: str, steps: int, blocks: int | None) -> int:
+def peak_memory(
+    name: str, subject: str, steps: int, blocks: int | None
+) -> dict[str, int]:
     """What training takes in this process, in bytes; in a process of its own.
 
     Args:
         name: of the model.
         subject: `HAND`, or one of `loops.layer_makers`.
-        steps: how many it takes.
+        steps: how many it takes after the first one.
         blocks: makes the model so many blocks long.
+
+    Returns:
+        The most it had by stage: in building, the first step, and those after.
     """
     workload = models.sized(name, blocks)
     batch = workload.data(1)
+    peaks = {}
+    children.forget_peak()
     if subject == HAND:
         variables = workload.module.init(jax.random.key(SEED), batch[0][:1])
-        loop = loops.Loop.of_module(
-            workload.module, variables, loops.Keys.split()
-        )
+        jax.block_until_ready(variables)
     else:
-        make = loops.layer_makers()[subject]
-        loop = loops.Loop.of_layer(loops.built(make, workload))
+        layer = loops.built(loops.layer_makers()[subject], workload)
+        jax.block_until_ready([v.value for v in layer.variables])
+    peaks[layers.BUILD] = children.peak_memory()
+
+    children.forget_peak()
+    if subject == HAND:
+        keys = loops.Keys.split()
+        loop = loops.Loop.of_module(workload.module, variables, keys)
+    else:
+        loop = loops.Loop.of_layer(layer)
+    loop.wait_for_step(*batch)
+    peaks[layers.FIRST_STEP] = children.peak_memory()
+
+    children.forget_peak()
     for _ in range(steps):
         loop.wait_for_step(*batch)
-    return children.peak_memory()
+    peaks[STEP] = children.peak_memory()
+    return peaks
 
 
 PARTS: dict[str, Callable[[Settings, Progress], dict[str, Section]]] = {
@@ -339,6 +389,7 @@ PARTS: dict[str, Callable[[Settings, Progress], dict[str, Section]]] = {
     COLD: _cold,
     growth.GROWTH: _growth,
     MEMORY: _memory,
+    short_steps.SHORT: _short,
     operations.OPERATIONS: _operations,
 }
 

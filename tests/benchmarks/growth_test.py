@@ -48,6 +48,22 @@ def test_the_tables():
     ]
 
 
+def test_the_peer_may_lack_the_last_sizes():
+    times = {growth.STEP: {OURS: grown(1, 2), PEER: grown(3, 0)[:2]}}
+    sections = growth.sections(times, SIZES)
+    per_block = sections[growth.GROWTH].values
+    assert list(per_block[growth.measure_name(growth.STEP, 4)]) == [OURS, PEER]
+    assert list(per_block[growth.measure_name(growth.STEP, 8)]) == [OURS]
+    lines = sections[growth.LINE].values["step, each block"]
+    assert lines == {
+        OURS: pytest.approx([1, 1]),
+        PEER: pytest.approx([3, 3]),
+    }
+    # 12/6 of the longest that both have over 6/4 of the shortest.
+    (gains,) = list(sections[growth.LINEARITY].values.values())[-1].values()
+    assert gains == pytest.approx([4 / 3, 4 / 3])
+
+
 def test_without_the_peer_there_are_no_ratios():
     sections = growth.sections({growth.STEP: {OURS: grown(1, 2)}}, SIZES)
     assert list(sections[growth.LINEARITY].values) == [
