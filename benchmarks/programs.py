@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.loops import OURS
 from flaxlayer.ops import dispatch, rng_fold, state_merge, threefry
 
-XLA = "XLA"
+XLA, UNGUARDED = "XLA", "unguarded"
 
 # Makes a key of two words.
 Wrap = Callable[[jax.Array], jax.Array]
@@ -136,7 +136,7 @@ def merge(kernel: dispatch.Choice, count: int, size: int) -> Program:
     """Running averages, which stay as they are if one is not finite."""
 
     def function(old: Sequence[jax.Array], batch: Sequence[jax.Array]) -> Any:
-        new = [0.9 * a + 0.1 * b for a, b in zip(old, batch, strict=True)]
+        new = _averages(old, batch)
         if kernel.kernel == "native":
             return state_merge.merge(old, new, kernel=kernel, guard=True)
         # As a user of JAX writes it. Our reference has a barrier in it, which
@@ -147,12 +147,27 @@ def merge(kernel: dispatch.Choice, count: int, size: int) -> Program:
             for kept, leaf in zip(old, new, strict=True)
         ]
 
+    return Program(function, _states(count, size), replaces=True)
+
+
+def unguarded(count: int, size: int) -> Program:
+    """The same averages whatever is in them: no merge could be faster."""
+    return Program(_averages, _states(count, size), replaces=True)
+
+
+def _averages(
+    old: Sequence[jax.Array], batch: Sequence[jax.Array]
+) -> list[jax.Array]:
+    return [0.9 * a + 0.1 * b for a, b in zip(old, batch, strict=True)]
+
+
+def _states(count: int, size: int) -> tuple[list[jax.Array], list[jax.Array]]:
     random = np.random.default_rng(0)
     old, batch = (
         [jnp.array(leaf) for leaf in random.random((count, size), np.float32)]
         for _ in range(2)
     )
-    return Program(function, (old, batch), replaces=True)
+    return old, batch
 
 
 def _words() -> jax.Array:

@@ -16,7 +16,7 @@ def test_the_programs_of_a_case_compute_the_same():
     names = []
     for name, by_variant in kernels.cases(SMALL):
         names.append(name)
-        assert list(by_variant) == [XLA, OURS]
+        assert list(by_variant)[:2] == [XLA, OURS]
         runners = {
             variant: programs.Runner(program)
             for variant, program in by_variant.items()
@@ -45,7 +45,7 @@ def test_the_floors_are_of_measures_there_are():
     names = {name for name, _ in kernels.cases(kernels.Settings())}
     sections = (kernels.RUN, kernels.COMPILE)
     floors = [f for f in kernels.FLOORS if f.section in sections]
-    assert len(floors) == 2
+    assert len(floors) == 3
     assert {floor.measure for floor in floors} <= names
 
 
