@@ -1,6 +1,7 @@
 import io
 import json
 
+import numpy as np
 import pytest
 from absl import logging
 
@@ -141,3 +142,11 @@ def test_a_child_answers_each_question():
 
 def test_memory_is_in_bytes():
     assert 2**20 < children.peak_memory() < 2**40
+
+
+def test_peaks_are_forgotten():
+    taken = np.ones(2**25)
+    high = children.peak_memory()
+    del taken
+    children.forget_peak()
+    assert children.peak_memory() < high - 2**27
