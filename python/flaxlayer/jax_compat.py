@@ -108,6 +108,18 @@ def calling_convention(version: int | None) -> Iterator[None]:
         config.update("jax_export_calling_convention_version", set_before)
 
 
+def device_array(value: np.ndarray) -> jax.Array:
+    """An array of JAX with a value in memory, and with that memory perhaps.
+
+    Nothing is compiled, as newer versions do in `jnp.asarray` for each shape
+    where constants are computed at once (`jax.ensure_compile_time_eval`).
+
+    Args:
+        value: nobody changes it any more.
+    """
+    return jax.device_put(value)
+
+
 def trace_of_calls(function: Callable[..., Any], *arguments: Any) -> Any:
     """The closed jaxpr of a function, with an equation for each program.
 
@@ -154,6 +166,10 @@ class _CallRecorder:
     ) -> Any:
         if "inline" in parameters:
             parameters = {**parameters, "inline": _not_inlined()}
+        if primitive.name == "convert_element_type":
+            number = _converted_integer(operands[0], parameters)
+            if number is not None:
+                return number
         results = self._trace.process_primitive(primitive, operands, parameters)
         if _is_known_integer(primitive, operands, parameters, results):
             # There is no current trace here, and newer versions evaluate by way
@@ -193,6 +209,29 @@ class _CallRecorder:
         del primitive, forward, backward
         with _traces().set_current_trace(self):
             return function.call_wrapped(*operands)
+
+
+def _converted_integer(operand: Any, parameters: Any) -> jax.Array | None:
+    """An integer that is no tracer, as one of another dtype.
+
+    Modules fold their paths into keys as such numbers, one for each weight, and
+    to trace and compile this takes long beside what it is.
+
+    Returns:
+        The integer; `None` for what else is converted.
+    """
+    dtype = parameters["new_dtype"]
+    if (
+        isinstance(operand, jax.core.Tracer)
+        or not jax.dtypes.issubdtype(dtype, np.integer)
+        or parameters.get("weak_type")
+        or parameters.get("sharding")
+    ):
+        return None
+    number = np.asarray(operand)
+    if number.shape or not jnp.issubdtype(number.dtype, np.integer):
+        return None
+    return device_array(number.astype(dtype))
 
 
 def _is_known_integer(
@@ -348,6 +387,8 @@ def eval_by_equation(
         value = value_of(atom)
         if not isinstance(atom, literal) and last[atom] == i:
             del values[atom]
+        if isinstance(value, np.ndarray):
+            value = device_array(value)
         results.append(jnp.asarray(value) if is_own else jnp.array(value))
     return results
 

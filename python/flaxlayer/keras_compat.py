@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import keras
 import numpy as np
 from keras.src.backend.common import (
@@ -24,6 +23,8 @@ from keras.src.backend.common import (
 )
 from keras.src.random import seed_generator
 from keras.src.saving import serialization_lib
+
+from flaxlayer import jax_compat
 
 
 @contextlib.contextmanager
@@ -42,19 +43,43 @@ def no_distribution() -> Iterator[None]:
         keras.distribution.set_distribution(distribution)
 
 
-def draw_seed() -> jax.Array:
+def draw_seed() -> np.ndarray:
     """The next key of Keras's global seed generator, `uint32[2]`.
 
-    Needs `keras.src.random.seed_generator.draw_seed`: Keras's own layer draws
-    its initial keys there, and only so do both start from the same weights
-    after `keras.utils.set_random_seed`.
+    Needs `next` of `keras.random.SeedGenerator`, and that it takes nothing of
+    the global one but its state: it is run on this state in memory, where JAX
+    would compile a program for each of its steps. Keras's own layer draws its
+    initial keys there, and only so do both start from the same weights after
+    `keras.utils.set_random_seed`.
     """
     # Keras refuses to draw global seeds inside a trace, where they would be
     # frozen; a layer that is built there needs its weights as values.
     with jax.ensure_compile_time_eval(), no_distribution():
+        state: Any = seed_generator.global_seed_generator().state
         # The generator may have been made under a distribution, on whose mesh
         # its state is still; each device has the whole.
-        return jnp.asarray(np.asarray(seed_generator.draw_seed(None)))
+        drawn_from = _SeedInMemory(np.asarray(state.value))
+        generator: Any = types.SimpleNamespace(state=drawn_from)
+        drawn = seed_generator.SeedGenerator.next(generator, ordered=False)
+        state.assign(
+            jax_compat.device_array(drawn_from.value)
+            if keras.backend.backend() == "jax"
+            else drawn_from.value
+        )
+        return drawn
+
+
+class _SeedInMemory:
+    """The state of a seed generator, as its `next` uses it."""
+
+    def __init__(self, value: np.ndarray):
+        self.value = value
+
+    def __add__(self, number: int) -> np.ndarray:
+        return self.value + number
+
+    def assign(self, value: np.ndarray) -> None:
+        self.value = value
 
 
 def global_seed() -> jax.Array:

@@ -307,6 +307,24 @@ def test_integers_have_values_while_calls_are_traced():
     assert "integer_pow" in str(jaxpr)
 
 
+def test_integers_are_converted_while_calls_are_traced():
+    def converted():
+        return [
+            jnp.uint32(2**32 - 1),
+            jnp.int32(-1).astype(jnp.uint32),
+            jnp.int32(300).astype(jnp.int8),
+            jnp.int32(7).astype(jnp.bfloat16),
+            jnp.bool_(True).astype(jnp.int32),
+        ]
+
+    seen = []
+    jax_compat.trace_of_calls(lambda: seen.extend(converted()) or 0)
+    for value, expected in zip(seen, converted(), strict=True):
+        assert value.dtype == expected.dtype
+        if jnp.issubdtype(value.dtype, jnp.integer):
+            assert int(value) == int(expected)
+
+
 def test_nothing_is_called_while_calls_are_traced():
     ran = []
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 from keras.src import backend
+from keras.src.random import seed_generator
 from keras.src.utils import summary_utils
 
 from flaxlayer import keras_compat
@@ -22,6 +23,29 @@ def test_draw_seed_follows_the_global_seed_of_keras():
     keras.utils.clear_session()
     keras.utils.set_random_seed(1)
     np.testing.assert_array_equal(keras_compat.draw_seed(), first)
+
+
+def test_draw_seed_draws_what_keras_would():
+    drawn = []
+    for draw in (
+        keras_compat.draw_seed,
+        lambda: seed_generator.draw_seed(None),
+    ):
+        keras.utils.clear_session()
+        keras.utils.set_random_seed(2**31 - 1)
+        drawn.append([np.asarray(draw()) for _ in range(5)])
+    np.testing.assert_array_equal(*drawn)
+    assert drawn[0][0].dtype == drawn[1][0].dtype
+
+
+def test_draw_seed_compiles_nothing_of_its_own(caplog):
+    keras_compat.draw_seed()
+    jax.clear_caches()
+    with jax.log_compiles():
+        keras_compat.draw_seed()
+    compiled = [r for r in caplog.messages if r.startswith("Compiling")]
+    # Keras asks whether JAX traces, by an array of ones.
+    assert len(compiled) <= 1, compiled
 
 
 def test_the_global_seed_is_what_the_next_key_is_made_of():

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import keras
+import numpy as np
 
 from flaxlayer import jax_compat, keras_compat, tensorflow_compat
 
@@ -33,9 +34,9 @@ def seed_words(state: Any) -> Any:
     return state
 
 
-def drawn(draw: Callable[[], Any]) -> jax.Array:
+def drawn(draw: Callable[[], np.ndarray]) -> jax.Array:
     """What a function draws of Keras's seeds, as `uint32[2]`."""
-    return draw()
+    return jax_compat.device_array(draw())
 
 
 def added_loss(loss: Any) -> Any:

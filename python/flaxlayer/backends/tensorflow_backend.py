@@ -50,10 +50,10 @@ def seed_words(state: Any) -> Any:
     return tf.cast(state, tf.uint32)
 
 
-def drawn(draw: Callable[[], Any]) -> jax.Array:
+def drawn(draw: Callable[[], np.ndarray]) -> jax.Array:
     """What a function draws of Keras's seeds, as `uint32[2]`."""
     with tf.init_scope():
-        return jnp.asarray(np.asarray(draw()).astype(np.uint32))
+        return jnp.asarray(draw().astype(np.uint32))
 
 
 def added_loss(loss: Any) -> Any:
