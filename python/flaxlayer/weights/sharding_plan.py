@@ -128,10 +128,9 @@ def sharding_before(
 def _is_separable(equation: Any) -> bool:
     name = equation.primitive.name
     if name in _CALLS:
-        sampler = equation.params.get("name") in _SAMPLERS
-        return (sampler or not {"mul"} < _arithmetic(equation)) and all(
-            map(_is_separable, _called(equation))
-        )
+        return (
+            is_sampler(equation) or not {"mul"} < _arithmetic(equation)
+        ) and all(map(_is_separable, _called(equation)))
     return name in _SEPARABLE
 
 
@@ -143,7 +142,7 @@ def _arithmetic(equation: Any) -> set[str]:
     """
     found = {equation.primitive.name} & {"mul", "add", "sub"}
     for each in _called(equation):
-        if each.params.get("name") not in _SAMPLERS:
+        if not is_sampler(each):
             found |= _arithmetic(each)
     return found
 
@@ -170,6 +169,15 @@ def _divides(equation: Any) -> bool:
     return equation.primitive.name == "div" or any(
         map(_divides, _called(equation))
     )
+
+
+def is_sampler(equation: Any) -> bool:
+    """Whether an equation calls a function of `jax.random` that is named here.
+
+    Args:
+        equation: with programs in it, or without.
+    """
+    return equation.params.get("name") in _SAMPLERS
 
 
 def holds_arrays(equation: Any) -> bool:

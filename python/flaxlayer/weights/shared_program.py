@@ -14,7 +14,7 @@ from jax.sharding import NamedSharding
 
 from flaxlayer import jax_compat
 from flaxlayer.ops import partitioning
-from flaxlayer.weights import placed_initializer, sharding_plan
+from flaxlayer.weights import placed_initializer, samplers, sharding_plan
 
 # The result of an equation without compiling it, as `exact_arithmetic.evaluate`
 # gives it: from the name of the primitive, its parameters and the operands.
@@ -104,6 +104,8 @@ class SharedProgram:
             result = self._shortcut(
                 equation.primitive.name, equation.params, operands
             )
+            if result is None:
+                result = samplers.evaluate(equation, operands)
             if result is not None:
                 return [result]
             return jax_compat.run_equation(equation, *operands)
