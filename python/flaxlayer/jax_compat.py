@@ -238,16 +238,14 @@ def _is_known_integer(
     primitive: Any, operands: Any, parameters: Any, results: Any
 ) -> bool:
     """Whether integers were computed from no tracers, and nothing else done."""
+    # Without operands it may be the size of a symbolic dimension.
+    if not operands or any(isinstance(x, jax.core.Tracer) for x in operands):
+        return False
     called = parameters.get("jaxpr")
     if primitive.name.endswith("callback") or getattr(called, "effects", ()):
         return False
     leaves = jax.tree_util.tree_leaves(results)
-    # Without operands it may be the size of a symbolic dimension.
-    if not operands or not leaves:
-        return False
-    return not any(
-        isinstance(value, jax.core.Tracer) for value in operands
-    ) and all(
+    return bool(leaves) and all(
         leaf.shape == ()
         and (leaf.dtype == np.bool_ or jnp.issubdtype(leaf.dtype, np.integer))
         for leaf in leaves

@@ -46,16 +46,23 @@ def no_distribution() -> Iterator[None]:
 def draw_seed() -> np.ndarray:
     """The next key of Keras's global seed generator, `uint32[2]`.
 
-    Needs `next` of `keras.random.SeedGenerator`, and that it takes nothing of
-    the global one but its state: it is run on this state in memory, where JAX
-    would compile a program for each of its steps. Keras's own layer draws its
+    Needs the attribute of `keras.src.backend.common.global_state` that has the
+    generator, and `next` of `keras.random.SeedGenerator` to take nothing of it
+    but its state: that is run on the state in memory, where JAX would compile a
+    program for each of its steps. Keras's own layer draws its
     initial keys there, and only so do both start from the same weights after
     `keras.utils.set_random_seed`.
     """
     # Keras refuses to draw global seeds inside a trace, where they would be
     # frozen; a layer that is built there needs its weights as values.
     with jax.ensure_compile_time_eval(), no_distribution():
-        state: Any = seed_generator.global_seed_generator().state
+        # Asking for it, Keras compiles a program to see whether JAX traces.
+        name = seed_generator.GLOBAL_SEED_GENERATOR
+        global_generator: Any = (
+            global_state.get_global_attribute(name)
+            or seed_generator.global_seed_generator()
+        )
+        state = global_generator.state
         # The generator may have been made under a distribution, on whose mesh
         # its state is still; each device has the whole.
         drawn_from = _SeedInMemory(np.asarray(state.value))

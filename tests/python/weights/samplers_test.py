@@ -60,6 +60,11 @@ SAMPLERS = {
     "exponential": jax.random.exponential,
 }
 
+serves_shapes = pytest.mark.skipif(
+    not jax_compat.rounds_alike_in_parts(),
+    reason="This version of XLA rounds elements by their place.",
+)
+
 
 def key_of(kernel):
     data = jnp.array([1, 2], jnp.uint32)
@@ -120,6 +125,7 @@ def test_all_initializers_have_the_bits_of_stock_jax(dtype, kernels):
         assert_bits(actual, stock[name])
 
 
+@serves_shapes
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_samplers_have_the_bits_of_stock_jax_for_any_count(name):
     for dtype in DTYPES:
@@ -135,6 +141,7 @@ def test_samplers_have_the_bits_of_stock_jax_for_any_count(name):
             )
 
 
+@serves_shapes
 def test_shapes_share_a_program(caplog):
     key = key_of("native")
     jax.clear_caches()
@@ -147,6 +154,7 @@ def test_shapes_share_a_program(caplog):
     assert len(compiled) == 2, compiled  # Up to 4096 elements, and above.
 
 
+@serves_shapes
 def test_results_are_not_parts_of_others():
     drawn = evaluated(
         lambda key: jax.random.normal(key, (2, 3)), key_of("native")
