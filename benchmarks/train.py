@@ -63,8 +63,8 @@ FLOORS = (
         for model in models.WORKLOADS
         for stage in (layers.BUILD, layers.FIRST_STEP, STEP)
     ),
-    Floor(COLD, _FIRST_STEP, PEER, OURS, ">=", 2.2, 3.0),
-    Floor(COLD, _BUILD, PEER, OURS, ">=", 10.0, 20.0),
+    Floor(COLD, _FIRST_STEP, PEER, OURS, ">=", 2.8, 3.0),
+    Floor(COLD, _BUILD, PEER, OURS, ">=", 12.0, 20.0),
     *growth.FLOORS,
     *short_steps.FLOORS,
 )
