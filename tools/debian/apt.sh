@@ -1,11 +1,11 @@
 # What the other scripts in this folder need to get Debian's packages without
 # installing them. They source it.
 #
-#   open_suite SUITE      look for a release of Debian in the archives that the
-#                         machine's apt uses
-#   dependencies NAME...  print the names of packages and of all they depend on
-#   download NAME...      these packages and no others
-#   unpack PREFIX         those that were downloaded, below a folder
+#   open_suite [SUITE]      look for a release of Debian, or the one that runs,
+#                           in the archives that the machine's apt uses; $suite
+#   dependencies NAME...    print the names of packages and of all they depend on
+#   install PREFIX NAME...  unpack these packages and no others below a folder, in
+#                           place of an earlier installation; $prefix is its path
 #
 # $work is a folder for temporary files.
 # shellcheck shell=bash
@@ -18,8 +18,15 @@ fail() {
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-open_suite() { # SUITE
-  local suite=$1
+for tool in apt-get dpkg-deb; do
+  command -v "$tool" >/dev/null || fail "no $tool: this is not Debian"
+done
+
+open_suite() { # [SUITE]
+  # shellcheck disable=SC1091
+  suite=${1:-$(. /etc/os-release && echo "${VERSION_CODENAME:-}")}
+  [[ -n $suite ]] || fail "/etc/os-release names no release of Debian"
+
   # The archives that this machine's apt uses. --print-uris reads its sources
   # only, so that it does not matter whether its lists were ever fetched.
   local archive archives found=
@@ -72,12 +79,18 @@ dependencies() { # NAME...
     awk '{ sub(/_.*/, "", $2); print $2 }'
 }
 
-download() { # NAME...
+install() { # PREFIX NAME...
+  prefix=$1
+  shift
+  if [[ -e $prefix && ! -d $prefix/usr/lib && -n $(ls -A "$prefix") ]]; then
+    fail "$prefix exists and is not an installation of this script"
+  fi
   (cd "$work/debs" && apt-get -qq download "$@")
-}
+  rm -rf "$prefix"
+  mkdir -p "$prefix"
+  prefix=$(cd "$prefix" && pwd -P)
 
-unpack() { # PREFIX
-  local prefix=$1 deb link
+  local deb link
   # Merged /usr: some packages still ship files below /lib.
   mkdir -p "$prefix"/usr/{bin,lib,lib64}
   ln -s usr/lib "$prefix/lib"

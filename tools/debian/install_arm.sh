@@ -18,29 +18,16 @@ here=$(cd "$(dirname "$0")" && pwd -P)
 # shellcheck source=tools/debian/apt.sh
 . "$here/apt.sh"
 
-for tool in apt-get dpkg-deb; do
-  command -v "$tool" >/dev/null || fail "no $tool"
-done
-if [[ -e $prefix && ! -d $prefix/usr/lib && -n $(ls -A "$prefix") ]]; then
-  fail "$prefix exists and is not an installation of this script"
-fi
-# shellcheck disable=SC1091
-suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-[[ -n $suite ]] || fail "/etc/os-release names no release of Debian"
-
 # The compiler, libraries for ARM, the emulator, which is one static file for
 # each processor, and the shared libraries that the compiler loads.
 wanted='^(.*aarch64-linux-gnu.*|.*-arm64-cross|qemu-user-static|zlib1g'
 wanted+='|lib(binutils|gmp|isl|jansson|mpc|mpfr|zstd).*)$'
-open_suite "$suite"
+open_suite
 mapfile -t packages < <(
   dependencies g++-aarch64-linux-gnu qemu-user-static | grep -E "$wanted"
 )
-download "${packages[@]}"
-rm -rf "$prefix"
-mkdir -p "$prefix/bin"
-prefix=$(cd "$prefix" && pwd -P)
-unpack "$prefix"
+install "$prefix" "${packages[@]}"
+mkdir "$prefix/bin"
 
 libs=$(dirname "$(find "$prefix/usr/lib" -name libmpc.so.3 -print -quit)")
 tool() { # NAME OF-DEBIAN [FIRST ARGUMENT]

@@ -15,20 +15,12 @@
 set -euo pipefail
 
 prefix=${1:?usage: install_bazel.sh PREFIX}
-suite=${DEBIAN_SUITE:-forky}
 here=$(cd "$(dirname "$0")" && pwd -P)
 # shellcheck source=tools/debian/apt.sh
 . "$here/apt.sh"
 
-for tool in apt-get dpkg-deb; do
-  command -v "$tool" >/dev/null ||
-    fail "no $tool: this is not Debian; install Bazel 7 or later, or bazelisk"
-done
 patchelf --version >/dev/null 2>&1 ||
   fail "patchelf does not run; as root: apt-get install -y patchelf"
-if [[ -e $prefix && ! -e $prefix/bazelrc && -n $(ls -A "$prefix") ]]; then
-  fail "$prefix exists and is not an installation of this script"
-fi
 
 # Bazel, its jars, a Java runtime and the shared libraries they load; not the
 # compilers, the JDK and the Python that the package depends on too. libblake3
@@ -36,16 +28,12 @@ fi
 wanted='^(bazel-.*|googletest|.*-java|openjdk-[0-9]+-jre-headless|velocity'
 wanted+='|libzstd-jni1|libblake3-0|libc6|libgcc-s1|libstdc\+\+6|zlib1g'
 wanted+='|lib(absl|cares|grpc|protobuf|re2-|ssl|systemd|zstd1).*)$'
-open_suite "$suite"
+open_suite "${DEBIAN_SUITE:-forky}"
 mapfile -t packages < <(
   dependencies bazel-bootstrap libblake3-0 googletest |
     grep -E "$wanted" | grep -v -e '-dev$'
 )
-download "${packages[@]}"
-rm -rf "$prefix"
-mkdir -p "$prefix"
-prefix=$(cd "$prefix" && pwd -P)
-unpack "$prefix"
+install "$prefix" "${packages[@]}"
 
 # The executables use the loader and the libraries beside them. An rpath of
 # the older kind, so that it serves the libraries' own dependencies as well.

@@ -17,29 +17,17 @@ here=$(cd "$(dirname "$0")" && pwd -P)
 # shellcheck source=tools/debian/apt.sh
 . "$here/apt.sh"
 
-for tool in apt-get dpkg-deb g++; do
-  command -v "$tool" >/dev/null || fail "no $tool"
-done
-if [[ -e $prefix && ! -d $prefix/usr/lib && -n $(ls -A "$prefix") ]]; then
-  fail "$prefix exists and is not an installation of this script"
-fi
-# shellcheck disable=SC1091
-suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-[[ -n $suite ]] || fail "/etc/os-release names no release of Debian"
+command -v g++ >/dev/null || fail "no g++"
 
 # The compiler, its headers, the sanitizers, and the shared libraries they load.
 wanted='^(clang-[0-9]+|libclang-(common|cpp|rt).*|libllvm.*|zlib1g'
 wanted+='|lib(bsd|edit|ffi|icu|lzma|md|tinfo|xml2|z3-|zstd).*)$'
-open_suite "$suite"
+open_suite
 version=$(dependencies clang | sed -n 's/^clang-\([0-9]*\)$/\1/p')
 mapfile -t packages < <(
   dependencies clang "libclang-rt-$version-dev" | grep -E "$wanted"
 )
-download "${packages[@]}"
-rm -rf "$prefix"
-mkdir -p "$prefix"
-prefix=$(cd "$prefix" && pwd -P)
-unpack "$prefix"
+install "$prefix" "${packages[@]}"
 
 llvm=$prefix/usr/lib/llvm-$version
 libs=$(dirname "$(find "$prefix/usr/lib" -name libz.so.1 -print -quit)")

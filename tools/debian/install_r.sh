@@ -18,30 +18,17 @@ here=$(cd "$(dirname "$0")" && pwd -P)
 # shellcheck source=tools/debian/apt.sh
 . "$here/apt.sh"
 
-for tool in apt-get dpkg-deb; do
-  command -v "$tool" >/dev/null || fail "no $tool"
-done
-if [[ -e $prefix && ! -d $prefix/usr/lib && -n $(ls -A "$prefix") ]]; then
-  fail "$prefix exists and is not an installation of this script"
-fi
-# shellcheck disable=SC1091
-suite=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-[[ -n $suite ]] || fail "/etc/os-release names no release of Debian"
-
 # R, its packages, and the shared libraries that they load; nothing that draws,
 # and not the Python that reticulate's package depends on.
 wanted='^(r-.*|zlib1g|lib(blas3|bz2|deflate|gfortran|gomp|icu'
 wanted+='|lapack3|lzma|pcre2|png|quadmath|readline|stdc|tinfo|tirpc3|uv|xml2).*)$'
-open_suite "$suite"
+open_suite
 mapfile -t packages < <(
   dependencies r-base-core r-cran-{knitr,markdown,reticulate,roxygen2,testthat} |
     grep -E "$wanted"
 )
-download "${packages[@]}"
-rm -rf "$prefix"
-mkdir -p "$prefix/bin"
-prefix=$(cd "$prefix" && pwd -P)
-unpack "$prefix"
+install "$prefix" "${packages[@]}"
+mkdir "$prefix/bin"
 
 # R's folders are written into its script, which is that of its settings too:
 # these are made when the package is installed.

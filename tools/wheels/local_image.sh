@@ -25,9 +25,7 @@ for tool in debootstrap podman; do
     fail "no $tool; as root: apt-get install -y $tool"
 done
 [[ $(id -u) == 0 ]] || fail "debootstrap has to be run as root"
-# shellcheck disable=SC1091
-suite=${DEBIAN_SUITE:-$(. /etc/os-release && echo "${VERSION_CODENAME:-}")}
-open_suite "$suite"
+open_suite "${DEBIAN_SUITE:-}"
 mirror=$(awk '{ print $3 }' "$work/sources.list")
 pythons=() packages=(build-essential ca-certificates)
 for minor in 11 12 13 14; do
