@@ -5,7 +5,7 @@ import re
 import tomllib
 
 import pytest
-from packaging import version
+from packaging import specifiers, utils, version
 
 PYPROJECT = tomllib.loads(pathlib.Path("pyproject.toml").read_text())
 PYTHONS = [
@@ -39,6 +39,22 @@ def test_the_extension_is_built_against_the_oldest_jaxlib():
     assert pinned("jaxlib", "build.txt") == oldest
 
 
+def test_the_oldest_dependencies_are_the_floors():
+    groups = PYPROJECT["dependency-groups"]
+    requirements = [
+        *PYPROJECT["project"]["dependencies"],
+        *PYPROJECT["project"]["optional-dependencies"]["examples"],
+        *groups["build"],
+        *groups["test"],
+    ]
+    for text in requirements:
+        name, floor = re.match(r"([\w-]+)>=([\d.]+)", text).groups()
+        name = utils.canonicalize_name(name)
+        # The first of its series, if there is no release of that number.
+        series = specifiers.SpecifierSet(f"=={floor}.*")
+        assert any(series.filter(pinned(name, "floor.txt"))), text
+
+
 def test_pythons_are_stated_without_a_gap():
     minors = [int(python.removeprefix("3.")) for python in PYTHONS]
     assert minors == list(range(minors[0], minors[-1] + 1))
@@ -67,4 +83,5 @@ def test_pages_name_the_pythons_there_are(page):
 def test_tools_dev_takes_the_pythons_there_are():
     script = pathlib.Path("tools/dev").read_text()
     assert f"\n    {' | '.join(PYTHONS)}) ;;\n" in script
-    assert f"--python-version {PYTHONS[0]} " in script
+    locks = pathlib.Path("tools/locks.py").read_text()
+    assert f'"--python-version", "{PYTHONS[0]}"' in locks

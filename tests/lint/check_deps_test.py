@@ -156,3 +156,18 @@ def test_a_list_that_is_computed_is_refused(check):
     files = {"BUILD": 'py_library(name = "a", deps = [x for x in y])'}
     with pytest.raises(ValueError, match="expected a list, `select`, `glob`"):
         check(problems, files)
+
+
+def test_a_package_that_no_target_has_in_deps_is_found(check):
+    files = LAYERS | {"third_party/py/rich/BUILD": 'label_flag(name = "rich")'}
+    assert check(problems, files) == [
+        "//third_party/py/rich:rich: no target has it in deps"
+    ]
+
+
+def test_a_package_without_a_label_does_not_exist(check):
+    files = a_test("import rich", "//third_party/py/rich")
+    assert check(problems, files) == [
+        "//tests:a_test: //third_party/py/rich:rich is in deps and does not "
+        "exist"
+    ]

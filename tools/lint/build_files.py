@@ -46,14 +46,11 @@ class Target:
         ]
 
 
-def tracked() -> list[str]:
-    """The BUILD files of the repository, which is the current folder.
-
-    Those of examples/monorepo are another workspace's.
-    """
+def tracked(*pathspecs: str) -> list[str]:
+    """The files of the current folder that git knows or would add."""
     listing = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-        + ["--", "BUILD", "*/BUILD", ":!examples/monorepo"],
+        + ["--", *pathspecs],
         check=True,
         capture_output=True,
         text=True,

@@ -1,12 +1,13 @@
-"""Checks that every source file is named in the BUILD file beside it.
+"""Checks BUILD files, without Bazel: `python -m tools.lint.check_build_files`.
 
 Bazel runs the tests that BUILD files name and says nothing of others, so a
 test that was forgotten there would never fail.
 """
 
 import pathlib
-import subprocess
 import sys
+
+from tools.lint import build_files, check_deps, check_includes, check_visibility
 
 _FOLDERS = ("benchmarks", "csrc", "examples", "python", "tests")
 _ENDINGS = (".cc", ".h", ".inc", ".py")
@@ -18,23 +19,20 @@ def _missing(path: pathlib.Path) -> bool:
 
 
 def main() -> int:
-    """Prints the files that are missing; returns the exit status."""
-    listing = subprocess.run(
-        ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
-        + ["--", *_FOLDERS],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    paths = [pathlib.Path(line) for line in listing.splitlines()]
-    missing = [
-        path
+    """Prints what is wrong; returns the exit status."""
+    paths = map(pathlib.Path, build_files.tracked(*_FOLDERS))
+    found = [
+        f"{path} is not in {path.parent / 'BUILD'}"
         for path in paths
-        if path.suffix in _ENDINGS and path.exists() and _missing(path)
+        if path.suffix in _ENDINGS and _missing(path)
     ]
-    for path in missing:
-        print(f"{path} is not in {path.parent / 'BUILD'}")
-    return 1 if missing else 0
+    # Those of examples/monorepo are another workspace's.
+    builds = build_files.tracked("BUILD", "*/BUILD", ":!examples/monorepo")
+    for check in (check_deps, check_includes, check_visibility):
+        found += check.problems(pathlib.Path(), builds)
+    for line in found:
+        print(line)
+    return 1 if found else 0
 
 
 if __name__ == "__main__":

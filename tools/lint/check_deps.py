@@ -65,9 +65,20 @@ def problems(root: pathlib.Path, build_paths: Iterable[str]) -> list[str]:
                             f"{target.label}: {path} imports {module} of "
                             f"{' or '.join(sorted(needed))}, not in deps"
                         )
-        for dep in sorted(deps - used):
+        for dep in sorted(deps - (used & labels)):
             reason = "is not imported" if dep in labels else "does not exist"
             found.append(f"{target.label}: {dep} is in deps and {reason}")
+    stated = set().union(
+        *(target.labels("deps") for target in targets),
+        *_ADDED_BY_MACROS.values(),
+    )
+    found += [
+        f"{target.label}: no target has it in deps"
+        for target in targets
+        if target.rule == "label_flag"
+        and target.label.startswith("//third_party/py/")
+        and target.label not in stated
+    ]
     return sorted(set(found))
 
 
@@ -147,15 +158,3 @@ def _conftests(
     folders = [target.folder, *target.folder.parents]
     files = [str(folder / "conftest.py") for folder in folders]
     return set().union(*(owners.get(file, set()) for file in files))
-
-
-def main() -> int:
-    """Prints what is wrong; returns the exit status."""
-    found = problems(pathlib.Path(), build_files.tracked())
-    for line in found:
-        print(line)
-    return 1 if found else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

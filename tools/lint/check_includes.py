@@ -6,7 +6,6 @@ however far, so a forgotten dependency shows only when another drops its own.
 
 import pathlib
 import re
-import sys
 from collections.abc import Iterable
 
 from tools.lint import build_files
@@ -71,15 +70,3 @@ def problems(root: pathlib.Path, build_paths: Iterable[str]) -> list[str]:
         for dep in sorted(deps - used):
             found.append(f"{target.label}: {dep} is in deps and not included")
     return sorted(set(found))
-
-
-def main() -> int:
-    """Prints what is wrong; returns the exit status."""
-    found = problems(pathlib.Path(), build_files.tracked())
-    for line in found:
-        print(line)
-    return 1 if found else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -6,7 +6,6 @@ who may.
 
 import pathlib
 import re
-import sys
 from collections.abc import Iterable
 
 from tools.lint import build_files
@@ -58,15 +57,3 @@ def _visibility(target: build_files.Target, default: list[str]) -> list[str]:
     if "visibility" in target.attributes:
         return target.strings("visibility")
     return [_PUBLIC] if target.rule in _PUBLIC_BY_DEFAULT else default
-
-
-def main() -> int:
-    """Prints what is wrong; returns the exit status."""
-    found = problems(pathlib.Path(), build_files.tracked())
-    for line in found:
-        print(line)
-    return 1 if found else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

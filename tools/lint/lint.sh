@@ -67,11 +67,10 @@ run "ruff format" ruff format --quiet "${ruff_format[@]}" .
 run "pyrefly" pyrefly check --summary=none
 run "clang-format" clang-format --style=file "${clang_format[@]}" "${cpp[@]}"
 run "shellcheck" shellcheck "${shell[@]}"
-run "BUILD files" python tools/lint/check_build_files.py
-run "BUILD deps" python -m tools.lint.check_deps
-run "BUILD visibility" python -m tools.lint.check_visibility
-run "dependencies" python tools/lint/check_dependencies.py
-run "lock files" python tools/lint/check_locks.py
+run "BUILD files" python -m tools.lint.check_build_files
+# Imports, and what pyproject.toml states.
+run "deptry" deptry python
+run "lock files" python tools/locks.py --check
 
 npm_bin=
 run_buildifier() {
