@@ -90,16 +90,13 @@ def _failure() -> Exception | None:
     return None
 
 
-def _warn_of_failure() -> None:
-    # Who imports this only to make its layers known to Keras asks for no name.
-    if (failure := _failure()) is not None:
-        warnings.warn(f"flaxlayer cannot be used: {failure}", stacklevel=4)
-
-
 def _keras_is_there() -> None:
     # A module of ours that imports Keras is not done, and others need it.
-    if not keras_import.is_importing(__name__):
-        _warn_of_failure()
+    if keras_import.is_importing(__name__):
+        return
+    # Who imports this only to make its layers known to Keras asks for no name.
+    if (failure := _failure()) is not None:
+        warnings.warn(f"flaxlayer cannot be used: {failure}", stacklevel=3)
 
 
 def __getattr__(name: str) -> Any:
