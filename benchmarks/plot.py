@@ -39,7 +39,11 @@ _SETTINGS = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
     "grid.color": _GRID,
+    "errorbar.capsize": 2,
+    "lines.markersize": 3,
     # Not transparent: what is dark on white is lost on a dark page.
     "figure.facecolor": "#ffffff",
 }
@@ -97,8 +101,6 @@ def draw(training: Results, operations: Results, path: pathlib.Path) -> None:
         _draw_steps(steps, training)
         _draw_growth(compiling, training)
         _draw_words(words, operations)
-        for axes in (steps, compiling, words):
-            axes.grid(axis="y")
         # What both say is said once.
         captions = dict.fromkeys(map(caption, (training, operations)))
         figure.supxlabel("\n".join(captions), fontsize=7, x=0.01, ha="left")
@@ -127,7 +129,7 @@ def _draw_steps(axes: Axes, results: Results) -> None:
             width * 0.92,
             yerr=_whiskers(ratios),
             color=_COLORS[variant],
-            error_kw={"ecolor": _INK, "elinewidth": 1, "capsize": 2},
+            error_kw={"ecolor": _INK, "elinewidth": 1},
             label=_NAMES.get(variant, variant),
         )
     axes.axhline(1, color=_INK, linewidth=1)
@@ -153,16 +155,8 @@ def _draw_growth(axes: Axes, results: Results) -> None:
             )
             for n in found
         ]
-        axes.errorbar(
-            found,
-            [spread.median for spread in spreads],
-            yerr=_whiskers(spreads),
-            color=_COLORS[variant],
-            marker="o",
-            markersize=3,
-            capsize=2,
-            label=_NAMES.get(variant, variant),
-        )
+        label = _NAMES.get(variant, variant)
+        _draw_line(axes, found, spreads, color=_COLORS[variant], label=label)
     axes.set_title("Compiling the step, seconds")
     axes.set_xlabel("transformer blocks")
     axes.set_xlim(left=0)
@@ -182,22 +176,24 @@ def _draw_words(axes: Axes, results: Results) -> None:
             interleave.ratios(by[XLA]["values"], by[OURS]["values"])
             for by in found
         ]
-        axes.errorbar(
-            [2**exponent for exponent in exponents],
-            [ratio.median for ratio in ratios],
-            yerr=_whiskers(ratios),
-            color=color,
-            marker="o",
-            markersize=3,
-            capsize=2,
-            label=label,
-        )
+        words = [2**exponent for exponent in exponents]
+        _draw_line(axes, words, ratios, color=color, label=label)
     axes.axhline(1, color=_INK, linewidth=1)
     axes.set_title("Random words, XLA / native")
     axes.set_xlabel("words")
     axes.set_xscale("log", base=2)
     axes.set_ylim(bottom=0)
     axes.legend()
+
+
+def _draw_line(
+    axes: Axes,
+    places: Sequence[int],
+    spreads: Sequence[interleave.Spread],
+    **style: str,
+) -> None:
+    medians = [spread.median for spread in spreads]
+    axes.errorbar(places, medians, _whiskers(spreads), marker="o", **style)
 
 
 def _whiskers(spreads: Sequence[interleave.Spread]) -> np.ndarray:
