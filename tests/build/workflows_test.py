@@ -160,9 +160,10 @@ def test_every_python_is_tested_with_the_newest_and_the_oldest():
 
 def test_other_jobs_take_a_python_that_is_supported():
     versions = {
-        step["with"]["python-version"]
+        version
         for _, step in STEPS
         if "actions/setup-python@" in step.get("uses", "")
+        for version in step["with"]["python-version"].splitlines()
     } - {"${{ matrix.python-version }}"}
     assert versions
     assert versions <= set(PYTHONS)
@@ -185,6 +186,14 @@ def test_nothing_is_published_but_for_a_tag():
         if "write" in job["permissions"].values():
             assert name in ("attest", "publish", "release")
     assert PARSED["wheels"][True]["push"] == {"tags": ["v*"]}  # `on` is True
+
+
+def test_every_python_installs_what_is_published():
+    jobs = PARSED["wheels"]["jobs"]
+    assert "rehearse" in jobs["attest"]["needs"]
+    *_, setup, _, rehearsal = jobs["rehearse"]["steps"]
+    assert setup["with"]["python-version"].split() == PYTHONS
+    assert rehearsal["run"].split() == ["tools/dev", "rehearse", *PYTHONS]
 
 
 def test_a_tag_is_compared_with_the_version_before_anything_is_built():
