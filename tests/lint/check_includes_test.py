@@ -29,6 +29,19 @@ def test_what_is_complete_is_left_alone(check):
     assert check(problems, files) == []
 
 
+def test_a_library_among_sources_is_no_file(check):
+    files = a_test("") | {
+        "lib/BUILD": """
+            cc_binary(name = "libit.so.1", srcs = ["it.cc"])
+            cc_library(name = "it", srcs = [":libit.so.1"], hdrs = ["it.h"])
+            """,
+        "lib/it.cc": '#include "csrc/gone.h"',
+        "lib/it.h": "",
+    }
+    [problem] = check(problems, files)
+    assert "//lib:libit.so.1: lib/it.cc includes csrc/gone.h" in problem
+
+
 def test_a_header_that_another_includes_has_to_be_in_deps(check):
     code = '#include "csrc/words.h"\n#include "csrc/threefry.h"'
     assert check(problems, a_test(code, "//csrc:words")) == [

@@ -40,10 +40,18 @@ class Target:
     def files(self, *attributes: str) -> list[str]:
         """The paths of source files, from the root of the repository."""
         return [
-            label.removeprefix("//").replace(":", "/").removeprefix("/")
+            path
             for attribute in attributes
-            for label in self.labels(attribute)
+            for path in as_paths(self.labels(attribute))
         ]
+
+
+def as_paths(labels: Iterable[str]) -> list[str]:
+    """What would be at these labels, in full, if they are files."""
+    return [
+        label.removeprefix("//").replace(":", "/").removeprefix("/")
+        for label in labels
+    ]
 
 
 def tracked(*pathspecs: str) -> list[str]:

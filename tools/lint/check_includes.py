@@ -47,13 +47,15 @@ def problems(root: pathlib.Path, build_paths: Iterable[str]) -> list[str]:
         *owners.values()
     )
 
+    # A target among sources is a library, not a file.
+    built = set(build_files.as_paths(target.label for target in targets))
     found = []
     for target in targets:
         deps = set(target.labels("deps"))
         added = _ADDED_BY_MACROS.get(target.rule, set())
         own = target.files("srcs", "hdrs", "textual_hdrs")
         used = set(linked)
-        for path in own:
+        for path in set(own) - built:
             text = (root / path).read_text(encoding="utf-8")
             for mark, header in _INCLUDE.findall(text):
                 top = header.partition("/")[0]
