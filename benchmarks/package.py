@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from benchmarks import interleave
 from benchmarks.loops import OURS
@@ -18,11 +18,11 @@ IMPORT, SIZE = "import", "size"
 _IMPORTS, _OURS = "import keras, flax.linen", f"import {OURS}"
 # Programs that have imported this already do not wait for it again.
 _WITH_NNX = f"{_IMPORTS}, flax.nnx"
-_BEFORE, _ADDED = "without", "added"
+BEFORE, ADDED = "without", "added"
 _EXTENSION = "extension, stripped"
 
 FLOORS = (
-    Floor(IMPORT, _IMPORTS, _ADDED, None, "<=", 60.0),
+    Floor(IMPORT, _IMPORTS, ADDED, None, "<=", 60.0),
     Floor(SIZE, _EXTENSION, OURS, None, "<=", 400e3),
 )
 
@@ -47,14 +47,7 @@ def run(
         progress: is told what is measured now.
     """
     progress(f"{PACKAGE}: {_IMPORTS}")
-    import_ms(_IMPORTS, _OURS)  # Python writes what it compiles.
-    times: interleave.Times = {
-        imports: {_BEFORE: [], _ADDED: []} for imports in (_IMPORTS, _WITH_NNX)
-    }
-    for _ in range(rounds):
-        for imports, by_variant in times.items():
-            for variant, ms in import_ms(imports, _OURS).items():
-                by_variant[variant].append(ms)
+    times = imports_of([(i, _OURS) for i in (_IMPORTS, _WITH_NNX)], rounds)
     sections = {
         IMPORT: Section(
             "In a new interpreter",
@@ -69,6 +62,27 @@ def run(
             "On a disk", {_EXTENSION: {OURS: [size]}}, unit="bytes"
         )
     return sections
+
+
+def imports_of(
+    statements: Sequence[tuple[str, str]], rounds: int
+) -> interleave.Times:
+    """Milliseconds of imports, by the first statement of each.
+
+    Args:
+        statements: what is imported before, and what is imported then.
+        rounds: how often.
+    """
+    for before, then in statements:
+        import_ms(before, then)  # Python writes what it compiles.
+    times: interleave.Times = {
+        before: {BEFORE: [], ADDED: []} for before, _ in statements
+    }
+    for _ in range(rounds):
+        for before, then in statements:
+            for variant, ms in import_ms(before, then).items():
+                times[before][variant].append(ms)
+    return times
 
 
 def import_ms(before: str, then: str) -> dict[str, float]:
@@ -86,7 +100,7 @@ def import_ms(before: str, then: str) -> dict[str, float]:
         check=True,
     )
     first, second = map(float, done.stdout.split())
-    return {_BEFORE: first * 1e3, _ADDED: second * 1e3}
+    return {BEFORE: first * 1e3, ADDED: second * 1e3}
 
 
 def extension_size() -> int | None:

@@ -159,7 +159,7 @@ def test_without_handlers_a_program_that_calls_some_is_refused(
     from flaxlayer.ops import native
 
     change(copy, *SERVE, "handlers", to={"flaxlayer_rng_fold": 1})
-    monkeypatch.setattr(native, "unavailable_reason", lambda: "no compiler")
+    monkeypatch.setattr(native, "unavailable_reason", lambda _: "no compiler")
     with pytest.raises(serving.BadExport, match="cannot be used here: no comp"):
         serving.load(copy)
 
