@@ -21,6 +21,9 @@ from keras.src.backend.common import (
     stateless_scope,
     symbolic_scope,
 )
+from keras.src.backend.common import (
+    variables as keras_variables,
+)
 from keras.src.random import seed_generator
 from keras.src.saving import serialization_lib
 
@@ -299,6 +302,23 @@ def values_of(variables: Sequence[keras.Variable]) -> list[jax.Array]:
         if not any(value is None for value in values):
             return values
     return [variable.value for variable in variables]
+
+
+def autocast_dtype() -> str | None:
+    """What variables are cast to that are read now, or `None`.
+
+    Needs `get_autocast_scope` of `keras.src.backend.common.variables`.
+    """
+    scope = keras_variables.get_autocast_scope()
+    return None if scope is None else scope.dtype
+
+
+def uncast() -> contextlib.AbstractContextManager[Any]:
+    """A context in which variables are read as they are stored.
+
+    Needs `AutocastScope` of the same.
+    """
+    return keras_variables.AutocastScope(None)
 
 
 def only_calls(layer: Any, x: Any) -> bool:

@@ -309,3 +309,47 @@ def test_specs_of_outputs_are_those_of_calls(policy):
     assert expected[1] == ((2, 6), layer.compute_dtype)
     assert unbuilt == expected
     assert specs() == expected
+
+
+class Mixed(nn.Module):
+    """What XLA would like to compute in more digits; and an integer."""
+
+    @nn.compact
+    def __call__(self, inputs, training=False):
+        x = nn.Dense(8, dtype=inputs.dtype)(inputs)
+        scale = self.param("scale", nn.initializers.normal(), (8,))
+        count = self.param("count", lambda key: jnp.int32(3))
+        x = x * scale + scale.astype(jnp.float32)
+        return nn.BatchNorm(use_running_average=not training)(x) * count
+
+
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize("training", [False, True])
+def test_eager_calls_have_the_bits_of_weights_that_are_cast_before(
+    policy, training
+):
+    layer = FlaxLayer(Mixed(), seed=0, dtype=policy)
+    layer.build(X.shape)
+    compute = layer.compute_dtype
+    params, state = (
+        jax.tree.map(lambda v: jnp.array(v.value, copy=True), tree)
+        for tree in (layer.params, layer.state)
+    )
+
+    def cast(leaf):
+        return leaf.astype(compute) if leaf.dtype == np.float32 else leaf
+
+    call = jax.jit(
+        lambda variables, x: Mixed().apply(
+            variables, x, training=training, mutable=["batch_stats"]
+        )
+    )
+    expected, new = call(
+        {**jax.tree.map(cast, params), **state}, X.astype(compute)
+    )
+    np.testing.assert_array_equal(layer(X, training=training), expected)
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        jax.tree.map(lambda v: v.value, layer.state),
+        new if training else state,
+    )

@@ -320,3 +320,21 @@ def test_an_unknown_output_is_a_question_mark_in_a_summary():
     operation = keras.Operation()
     keras_compat.show_unknown_output(operation)
     assert summary_utils.format_layer_shape(operation) == "?"
+
+
+def test_what_variables_are_cast_to():
+    variable = keras.Variable(np.ones(2, np.float32))
+    assert keras_compat.autocast_dtype() is None
+    seen = []
+
+    class Reads(keras.layers.Layer):
+        def call(self, inputs):
+            seen.append(keras_compat.autocast_dtype())
+            assert variable.value.dtype == "bfloat16"
+            with keras_compat.uncast():
+                assert keras_compat.autocast_dtype() is None
+                assert variable.value.dtype == "float32"
+            return inputs
+
+    Reads(dtype="mixed_bfloat16")(np.ones(2, np.float32))
+    assert seen == ["bfloat16"]

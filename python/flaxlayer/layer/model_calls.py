@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxlayer import backends
+from flaxlayer import backends, keras_compat
 from flaxlayer.calls import input_specs, model_errors
 from flaxlayer.calls.model_result import Intermediates
 from flaxlayer.layer import layer_mesh, pure_call
@@ -171,8 +171,18 @@ class ModelCalls:
     def _results(
         self, inputs: Any, mode: Mode, training: Any, remat: bool
     ) -> Results:
-        arrays = self._arrays(inputs, mode)
-        apply, traced = self._caller.function(arrays)
+        cast_to = keras_compat.autocast_dtype()
+        if cast_to is None or not backends.current.HOLDS_JAX:
+            arrays = self._arrays(inputs, mode)
+            apply, traced = self._caller.function(arrays)
+        else:
+            with keras_compat.uncast():
+                arrays = self._arrays(inputs, mode)
+            apply, traced = self._caller.function(arrays)
+            if traced:
+                arrays = self._arrays(inputs, mode)
+            else:
+                mode = mode._replace(cast_to=cast_to)
         if isinstance(training, jax.core.Tracer):
             apply = functools.partial(self._either, training)
         if remat:

@@ -22,7 +22,12 @@ from flaxlayer.randomness.key_form import KeyForm
 
 
 class Mode(NamedTuple):
-    """What a call is compiled for; all of it is static under `jax.jit`."""
+    """What a call is compiled for; all of it is static under `jax.jit`.
+
+    Variables are read as they are to be used, but for a call that is compiled
+    on its own: what Keras casts them to is then `cast_to`, since to cast them
+    one by one takes longer than many a model.
+    """
 
     training: bool
     streams: tuple[str, ...]
@@ -32,6 +37,7 @@ class Mode(NamedTuple):
     guards_state: bool
     kept_state: frozenset[int]
     intermediates: Intermediates | None
+    cast_to: str | None = None
 
 
 class Results(NamedTuple):
@@ -94,6 +100,9 @@ class PureCall:
             TRACED_WITHIN.set(None)
             with scope():
                 return self(mode, params, state, seed_state, inputs)
+        if mode.cast_to is not None:
+            params = self._weights.params.cast(params, mode.cast_to)
+            state = self._weights.state.cast(state, mode.cast_to)
         result, next_seed = self.run(
             mode,
             self._weights.params.unflatten(params),

@@ -112,6 +112,21 @@ class VariableTree:
         """The current values, cast as the active autocast scope says."""
         return backends.current.values_of(self.variables)
 
+    def cast(self, values: Sequence[jax.Array], dtype: str) -> list[jax.Array]:
+        """Values of the variables as reading them in an autocast scope has.
+
+        Args:
+            values: as they are stored, in the order of `variables`.
+            dtype: that of the scope.
+        """
+        return [
+            # XLA may leave a cast out that is followed by one back.
+            jax.lax.optimization_barrier(value.astype(dtype))
+            if autocast and value.dtype != dtype
+            else value
+            for value, autocast in zip(values, self._autocast, strict=True)
+        ]
+
     def specs(self, compute_dtype: str | None) -> list[jax.ShapeDtypeStruct]:
         """Shapes and dtypes of `values()` in a layer's call.
 
