@@ -30,7 +30,6 @@ void Load(const std::string& failing) {
 }
 
 TEST(FailingDriverDeathTest, IsNoFailureOfTheProcess) {
-  GTEST_FLAG_SET(death_test_style, "threadsafe");
   for (const char* name :
        {"cuInit", "cuDeviceGetCount", "cuDeviceGet",
         "cuDevicePrimaryCtxGetState", "cuDevicePrimaryCtxRetain",
