@@ -1,14 +1,13 @@
 """FlaxLayer: a Linen module as a Keras layer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax.linen as nn
 import jax.numpy as jnp
 import keras
-from flax import nnx
 
-from flaxlayer import backends, short_repr
+from flaxlayer import backends, imported_nnx, short_repr
 from flaxlayer.calls import input_specs
 from flaxlayer.calls.collection_policies import Policy
 from flaxlayer.config import module_config
@@ -16,10 +15,14 @@ from flaxlayer.layer import intermediates, layer_config, submodule_rows
 from flaxlayer.layer.fixed import Fixed
 from flaxlayer.layer.model_layer import ModelLayer, NonfiniteState
 from flaxlayer.linen import arguments, linen_model
-from flaxlayer.nnx import nnx_config, nnx_model, recipe
 from flaxlayer.ops import dispatch
 from flaxlayer.randomness import rng_streams
 from flaxlayer.weights.partition import Kind
+
+if TYPE_CHECKING:
+    from flax import nnx
+
+    from flaxlayer.nnx import nnx_model
 
 _DROPOUT = "dropout"
 
@@ -148,7 +151,7 @@ class FlaxLayer(ModelLayer):
 
     def __init__(
         self,
-        module: nn.Module | nnx.Module | Callable[..., nnx.Module],
+        module: "nn.Module | nnx.Module | Callable[..., nnx.Module]",
         method: Callable[..., Any] | str | None = None,
         variables: Mapping[str, Any] | None = None,
         *,
@@ -166,9 +169,11 @@ class FlaxLayer(ModelLayer):
         **kwargs: Any,
     ):
         where = self._named_by(kwargs)
-        is_nnx = recipe.is_nnx(module)
+        nnx_class = _model_class_of_nnx(module)
         self.module = (
-            module if is_nnx else arguments.checked_module(module, where)
+            arguments.checked_module(module, where)
+            if nnx_class is None
+            else module
         )
         self.method = method
         self.training_argument = training_argument
@@ -180,13 +185,13 @@ class FlaxLayer(ModelLayer):
             "layer": where,
         }
         model: nnx_model.NnxModel | linen_model.LinenModel
-        if is_nnx:
-            _check_rngs(rngs, where)
-            model = nnx_model.NnxModel(module, method, **options)
-        else:
+        if nnx_class is None:
             model = linen_model.LinenModel(
                 self.module, method, rngs=rngs, **options
             )
+        else:
+            _check_rngs(rngs, where)
+            model = nnx_class(module, method, **options)
         params, state = model.given(variables, where)
         super().__init__(
             model,
@@ -228,7 +233,7 @@ class FlaxLayer(ModelLayer):
         with intermediates.reading("all" if capture_all else "sown"):
             return self(*args, training=training, **kwargs)
 
-    def merged(self) -> nnx.Module:
+    def merged(self) -> "nnx.Module":
         """The NNX module with copies of the present weights.
 
         To go on with it in plain NNX: the layer does not see what becomes of
@@ -238,7 +243,7 @@ class FlaxLayer(ModelLayer):
             TypeError: the module is one of Linen, which holds no weights.
             ValueError: the layer was never built.
         """
-        if not isinstance(self._model, nnx_model.NnxModel):
+        if isinstance(self._model, linen_model.LinenModel):
             raise TypeError(
                 f"{self._described}: `merged()` returns an NNX module, and "
                 "`module` is one of Linen, which holds no weights: call "
@@ -246,7 +251,8 @@ class FlaxLayer(ModelLayer):
                 f"Received: {short_repr.of(self.module)}."
             )
         self._check_there("merge")
-        return self._model.merged(
+        model: Any = self._model  # That of NNX.
+        return model.merged(
             *(
                 tree.unflatten(
                     [
@@ -307,8 +313,19 @@ class FlaxLayer(ModelLayer):
         )
 
 
+def _model_class_of_nnx(module: Any) -> "type[nnx_model.NnxModel] | None":
+    """The class of models of NNX, if this is such a module."""
+    if not imported_nnx.module_classes():
+        return None
+    from flaxlayer.nnx import nnx_model, recipe
+
+    return nnx_model.NnxModel if recipe.is_nnx(module) else None
+
+
 def _decode_config(config: dict[str, Any], where: str) -> None:
     if module_config.is_factory(config.get("module")):
+        from flaxlayer.nnx import nnx_config
+
         nnx_config.decode(config, where)
     else:
         linen_model.decode_config(config, where)

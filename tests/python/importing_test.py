@@ -1,10 +1,13 @@
 """What importing the package imports, and when Keras knows its layers."""
 
+import functools
 import os
 import subprocess
 import sys
 
+import keras
 import pytest
+from flax import nnx
 
 import flaxlayer
 
@@ -134,3 +137,52 @@ def test_every_public_name_is_where_it_is_said_to_be():
     for name in flaxlayer.__all__:
         value = getattr(flaxlayer, name)
         assert value is flaxlayer.__dict__[name]
+
+
+def test_a_linen_module_needs_nothing_of_nnx_and_files_that_do_get_it(
+    tmp_path,
+):
+    inputs = keras.Input((3,))
+    for name, module in {
+        "bridged": nnx.bridge.ToLinen(nnx.Linear, args=(3, 2)),
+        "class": functools.partial(nnx.Linear, 3, 2),
+    }.items():
+        layer = flaxlayer.FlaxLayer(module)
+        keras.Sequential([inputs, layer]).save(tmp_path / f"{name}.keras")
+    result = run(f"""
+import pathlib, sys, flax.linen as nn, flaxlayer, keras, numpy as np
+
+folder = pathlib.Path({str(tmp_path)!r})
+
+class Network(nn.Module):
+    @nn.compact
+    def __call__(self, x, train: bool):
+        x = nn.BatchNorm(use_running_average=not train)(x)
+        return nn.Dense(2)(nn.Dropout(0.5, deterministic=not train)(x))
+
+layer = flaxlayer.FlaxLayer(Network())
+model = keras.Sequential([keras.Input((3,)), layer])
+x, y = np.ones((8, 3), "float32"), np.ones((8, 2), "float32")
+expected = layer(x)
+model.compile("adam", "mse")
+model.fit(x, y, verbose=0)
+model.save(folder / "linen.keras")
+keras.saving.load_model(folder / "linen.keras").predict(x, verbose=0)
+flaxlayer.save_variables(layer, folder / "linen.msgpack")
+flaxlayer.load_variables(layer, folder / "linen.msgpack")
+function = flaxlayer.JaxLayer(lambda inputs: 2 * inputs)
+function(x)
+try:
+    layer.merged()
+except TypeError as error:
+    assert "one of Linen" in str(error)
+for module in ("flax.nnx", "flaxlayer.nnx", "optax", "treescope"):
+    assert module not in sys.modules, module
+
+# The name of a class in a file is enough.
+for name in ("bridged", "class"):
+    loaded = keras.saving.load_model(folder / f"{{name}}.keras")
+    assert loaded.predict(x, verbose=0).shape == (8, 2)
+assert "flax.nnx" in sys.modules
+""")
+    assert result.returncode == 0, result.stderr

@@ -11,9 +11,9 @@ import flax.linen as nn
 import jax
 import keras
 import numpy as np
-from flax import nnx
 from flax.core import FrozenDict
 
+from flaxlayer import imported_nnx
 from flaxlayer.config import keras_form, project_configs
 from flaxlayer.config.name_resolution import (
     DATACLASS,
@@ -194,7 +194,7 @@ class Encoder:
         }
 
     def _class(self, value: type, path: str, depth: int) -> Config:
-        if issubclass(value, nnx.Module):
+        if issubclass(value, imported_nnx.module_classes()):
             name = name_of(value, NNX_CLASS, self._site(path))
             return {"type": "nnx_class", "class": name}
         if not issubclass(value, nn.Module):
@@ -306,7 +306,8 @@ class Encoder:
 
 
 def _is_module_class(value: Any) -> bool:
-    return is_class(value) and issubclass(value, nn.Module | nnx.Module)
+    classes = (nn.Module, *imported_nnx.module_classes())
+    return is_class(value) and issubclass(value, classes)
 
 
 def _path(cls: type) -> str:

@@ -2,7 +2,7 @@
 
 A module is a dataclass, so its class and those of its fields that are not at
 their default say all of it. A model file is untrusted input: reading one
-imports nothing and runs nothing but the constructors of module classes, see
+imports nothing but NNX and runs nothing but constructors of module classes, see
 `name_resolution` for what a name in it may mean. Building the layer afterwards
 traces a method of the module, see `name_method` for which.
 """
@@ -16,8 +16,8 @@ from typing import Any
 
 import flax.linen as nn
 import keras
-from flax import nnx
 
+from flaxlayer import imported_nnx
 from flaxlayer.config.decoder import Decoder
 from flaxlayer.config.encoder import Config, Encoder
 from flaxlayer.config.name_resolution import (
@@ -34,8 +34,6 @@ _CALL = "__call__"
 _named_methods: weakref.WeakKeyDictionary[type, set[str]] = (
     weakref.WeakKeyDictionary()
 )
-# What modules are made of that is none of their own.
-_BASES = {*nn.Module.__mro__, *nnx.Module.__mro__}
 # The forms in which a function is written. Objects that can be called are
 # more than functions, and would be run by their own `__call__`.
 _FUNCTION_FORMS = ("function", "initializer", "partial")
@@ -327,9 +325,14 @@ def decode_tree(config: object, *, where: str) -> Any:
 
 def _methods(cls: type) -> dict[str, types.FunctionType]:
     """The methods of a class of modules that are not those of every module."""
+    bases = {
+        base
+        for module in (nn.Module, *imported_nnx.module_classes())
+        for base in module.__mro__
+    }
     methods: dict[str, types.FunctionType] = {}
     for owner in reversed(cls.__mro__):
-        if owner not in _BASES:
+        if owner not in bases:
             for name, value in vars(owner).items():
                 # An override that is no method hides the method.
                 methods.pop(name, None)

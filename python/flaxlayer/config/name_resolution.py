@@ -2,7 +2,8 @@
 
 A model file is untrusted, and a name in it is the only way it has of reaching
 code. So a name is looked up, never imported, and the lookup runs no code: it
-reads the dictionaries of modules and classes. In this order:
+reads the dictionaries of modules and classes. Only `flax.nnx` is imported for
+names in it, a part of Flax, which is there. In this order:
 
 1. custom objects and objects registered with Keras, by the whole name and,
    outside the namespaces in `PUBLIC`, by its last component;
@@ -23,8 +24,8 @@ from typing import Any
 
 import flax.linen as nn
 import keras
-from flax import nnx
 
+from flaxlayer import imported_nnx
 from flaxlayer.config import project_configs
 from flaxlayer.config.imported_names import imported
 from flaxlayer.config.public_names import (
@@ -84,7 +85,7 @@ MODULE_CLASS = _kind(
 )
 NNX_CLASS = _kind(
     "a `flax.nnx.Module` class",
-    lambda value: is_subclass(value, nnx.Module),
+    lambda value: is_subclass(value, *imported_nnx.module_classes()),
     importable=lambda cls: True,
 )
 TRANSFORMERS_CONFIG = _kind(
@@ -183,6 +184,8 @@ def resolve(name: object, kind: Kind, site: str) -> Any:
     if not isinstance(name, str) or not 0 < len(name) <= 500:
         raise ValueError(f"{site} should name {kind.label}, not {name!r:.100}.")
     plain = re.sub(r"#\d+$", "", name)
+    # What is in Flax is found, whichever part of it is imported.
+    imported_nnx.import_for(plain)
     for value in _candidates(name, plain, kind):
         if value is not None:
             return value
