@@ -339,8 +339,8 @@ def only_calls(layer: Any, x: Any) -> bool:
     if not isinstance(x, jax.Array) or isinstance(x, jax.core.Tracer):
         return False
     dtype, policy = x.dtype, layer.dtype_policy
-    if not isinstance(dtype, np.dtype):
-        return False  # Of a typed key.
+    if not isinstance(dtype, np.dtype):  # Typed keys.
+        return False
     return (
         layer.built
         and layer._called

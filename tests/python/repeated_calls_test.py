@@ -91,6 +91,31 @@ def test_integers_are_no_inputs_to_be_cast(by_keras):
         layer(ids.astype(jnp.float32))
 
 
+def test_floats_become_the_integers_that_a_model_takes(by_keras):
+    spec = jax.ShapeDtypeStruct((3,), jnp.int32)
+    layer, ids = JaxLayer(lambda inputs: 2 * inputs, inputs_spec=spec), X[0]
+    for x in (ids.astype(int), ids.astype(int), ids, ids):
+        assert layer(x).dtype == jnp.int32
+    assert by_keras == [layer, layer, layer]
+    # Nor does it try them with a model that takes integers only.
+    traced = []
+    layer = JaxLayer(
+        lambda inputs: traced.append(inputs.dtype) or jnp.eye(3)[inputs],
+        inputs_spec=spec,
+    )
+    for x in (ids.astype(int), ids.astype(int), ids, ids):
+        layer(x)
+    assert {dtype.name for dtype in traced} == {"int32"}
+
+
+def test_a_typed_key_is_refused_as_in_the_first_call():
+    layer = noisy()
+    for _ in range(2):
+        with pytest.raises(TypeError, match="an input is a typed key"):
+            layer(jax.random.key(0))
+        layer(X)
+
+
 @pytest.mark.parametrize(
     "other",
     [

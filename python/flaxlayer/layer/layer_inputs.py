@@ -62,6 +62,10 @@ class LayerInputs:
             self._asked = known, answer
         return self._asked[1]
 
+    def may_cast(self, value: Any) -> bool:
+        """Whether `with_integers` may make another array of this one."""
+        return self._has_integers and integer_inputs.is_floating(value)
+
     def with_integers(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Arguments:

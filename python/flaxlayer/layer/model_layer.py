@@ -148,6 +148,7 @@ class ModelLayer(WeightsLayer):
         if (
             not backends.current.HOLDS_JAX
             or not keras_compat.only_calls(self, x)
+            or self._inputs.may_cast(x)
             or getattr(self.call, "__func__", None) is not self._only_call
         ):
             return None
