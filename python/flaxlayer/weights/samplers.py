@@ -178,6 +178,8 @@ def _steps(jaxpr: Any, shape: tuple[int, ...]) -> tuple[_Step, ...]:
                 results = operands[:1]
             else:
                 if name == "random_bits":
+                    if parameters["shape"] != shape:  # A word for all.
+                        raise _Unsuitable
                     parameters = {**parameters, "shape": None}
                 elif name not in _ELEMENTWISE:
                     raise _Unsuitable

@@ -175,6 +175,11 @@ def _uniform(key):
     return key[:7] * 2
 
 
+@jax.jit
+def _gumbel(key):
+    return jnp.zeros((5,)) + jax.random.uniform(key, (1,))
+
+
 @pytest.mark.parametrize(
     ("function", "arguments"),
     [
@@ -184,6 +189,7 @@ def _uniform(key):
         (lambda key: jax.random.bernoulli(key, 0.3, (7,)), (key_of("native"),)),
         (_normal, (key_of("native"),)),
         (_uniform, (jnp.arange(9.0),)),
+        (_gumbel, (key_of("native"),)),
         (jax.jit(lambda x: x * 2), (jnp.arange(9.0),)),
     ],
 )
