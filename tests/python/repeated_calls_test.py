@@ -2,6 +2,7 @@
 
 import flax.linen as nn
 import jax
+import jax.experimental
 import jax.numpy as jnp
 import keras
 import numpy as np
@@ -257,3 +258,25 @@ def test_an_error_says_what_the_call_received():
         with pytest.raises(Exception, match="Arguments received by") as raised:
             layer(X[:, :2])
         assert layer.name in str(raised.value)
+
+
+def test_what_fails_while_it_runs_is_not_run_again():
+    seen = []
+
+    def check(x):
+        seen.append(x)
+        if np.any(x < 0):
+            raise ValueError("negative")
+
+    def model(inputs):
+        jax.experimental.io_callback(check, None, inputs)
+        return 2 * inputs
+
+    layer = JaxLayer(model, name="checked")
+    layer(X), layer(X)
+    jax.effects_barrier()
+    seen.clear()
+    with pytest.raises(jax.errors.JaxRuntimeError) as error:
+        jax.block_until_ready(layer(-X))
+    assert len(seen) == 1
+    assert "negative" in str(error.value)

@@ -125,7 +125,8 @@ class ModelCalls:
             scope: what it is traced in, if it has to be.
 
         Returns:
-            `None` if it fails, or leaves anything; nothing has happened then.
+            `None` if it cannot be traced, or leaves anything; nothing has
+            happened then.
         """
         mode = self._mode(False)
         if mode not in self._assigning_nothing:
@@ -134,6 +135,10 @@ class ModelCalls:
         token = pure_call.TRACED_WITHIN.set(scope)
         try:
             results = caller.compiled(mode, *self._arrays(inputs, mode))
+        except jax.errors.JaxRuntimeError as error:
+            # It has been run, and perhaps called back: not once more.
+            error.add_note(f"It was raised by a call of {self._layer}.")
+            raise
         except Exception:  # An ordinary call explains it.
             return None
         finally:

@@ -68,8 +68,8 @@ _ON_CUDA = ("rng_fold", "threefry")
 # Random words are the same. But XLA fuses those of its own with the arithmetic
 # that they are for, and other fusions round differently.
 _ROUNDS_ELSEWHERE = (
-    "on a GPU sums round as in stock JAX only with its own random words; "
-    'kernels="native" compiles faster'
+    "on a GPU sums round as in stock JAX only with its own random words; on a "
+    'CUDA device kernels="native" compiles faster'
 )
 
 
@@ -230,6 +230,8 @@ def _facts(policy: Policy) -> _Facts:
         )
     platform = _platform()
     on_gpu = platform in _GPU
+    if on_gpu and policy == "auto":
+        return _Facts(platform=platform)
     reason = native.unavailable_reason("cuda" if on_gpu else "cpu")
     if reason is not None:
         return _Facts((reason, _DRIVER if on_gpu else _BUILD), platform)
@@ -371,15 +373,16 @@ def explain_kernels() -> KernelReport:
     It is for layers whose own policy is "auto". `print` it to read it; its
     fields can be inspected: `explain_kernels().ops["rng_fold"].kernel`.
     """
-    policy = current_policy()
+    policy, platform = current_policy(), _platform()
+    missing = native.unavailable_reason("cuda" if platform in _GPU else "cpu")
     return KernelReport(
         policy=policy,
         ops={op: _explain(op, policy) for op in Kernels._fields},
-        available=native.available(),
-        unavailable_reason=native.unavailable_reason(),
+        available=missing is None,
+        unavailable_reason=missing,
         build_info=native.build_info(),
         jax_version=jax.__version__,
-        platform=_platform(),
+        platform=platform,
     )
 
 

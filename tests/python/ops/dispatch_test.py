@@ -234,9 +234,10 @@ def test_native_by_name_on_a_gpu_without_its_kernels(on_a_gpu, monkeypatch):
     )
     with pytest.raises(RuntimeError, match=r"there is no CUDA.*CUDA 12\.0"):
         dispatch.choose("threefry", "native")
-    choice = dispatch.choose("threefry", "auto")
-    assert choice == dispatch.Choice("reference")
-    assert choice.reason == "there is no CUDA device"
+    assert dispatch.choose("threefry", "auto").kernel == "reference"
+    report = dispatch.explain_kernels()
+    assert not report.available
+    assert report.unavailable_reason == "there is no CUDA device"
 
 
 def test_native_with_the_extension(loaded):
