@@ -21,9 +21,7 @@ from keras.src.backend.common import (
     stateless_scope,
     symbolic_scope,
 )
-from keras.src.backend.common import (
-    variables as keras_variables,
-)
+from keras.src.backend.common.variables import AutocastScope
 from keras.src.random import seed_generator
 from keras.src.saving import serialization_lib
 
@@ -278,10 +276,15 @@ def holding(
             variable._value = value
 
 
-# What Keras keeps of this thread that a call of a layer looks at, or reading a
-# variable does.
-_OF_READS = ("stateless_scope", "autocast_scope")
-_OF_CALLS = ("current_call_ctx", *_OF_READS, "symbolic_scope", "distribution")
+# What Keras keeps of this thread that a call of a layer looks at.
+_STATELESS, _AUTOCAST = "stateless_scope", "autocast_scope"
+_OF_CALLS = (
+    "current_call_ctx",
+    _STATELESS,
+    _AUTOCAST,
+    "symbolic_scope",
+    "distribution",
+)
 
 
 def _in_no(scopes: Sequence[str]) -> bool:
@@ -289,36 +292,30 @@ def _in_no(scopes: Sequence[str]) -> bool:
 
 
 def values_of(variables: Sequence[keras.Variable]) -> list[jax.Array]:
-    """The values of variables, which have been made, as `value` reads them.
+    """The values of variables, which have been made, as they are stored.
 
     Each of them would ask for the scopes that it is read in, which takes longer
     than anything else in the eager call of a small layer.
 
     Needs `_value` of a variable to be what reading it gives outside of scopes,
-    and the names under which the scopes are kept.
+    the names under which the scopes are kept, and a `dtype` of `None` of a
+    `keras.src.backend.AutocastScope` to mean that nothing is cast.
     """
-    if _in_no(_OF_READS) and not keras.config.is_nnx_enabled():
+    if _in_no((_STATELESS,)) and not keras.config.is_nnx_enabled():
         values: list[Any] = [variable._value for variable in variables]
         if not any(value is None for value in values):
             return values
-    return [variable.value for variable in variables]
+    with AutocastScope(None):
+        return [variable.value for variable in variables]
 
 
 def autocast_dtype() -> str | None:
-    """What variables are cast to that are read now, or `None`.
+    """What the present scope casts variables to, as they are read, if any.
 
-    Needs `get_autocast_scope` of `keras.src.backend.common.variables`.
+    Needs the name under which Keras keeps its autocast scope, and its `dtype`.
     """
-    scope = keras_variables.get_autocast_scope()
+    scope: Any = global_state.get_global_attribute(_AUTOCAST)
     return None if scope is None else scope.dtype
-
-
-def uncast() -> contextlib.AbstractContextManager[Any]:
-    """A context in which variables are read as they are stored.
-
-    Needs `AutocastScope` of the same.
-    """
-    return keras_variables.AutocastScope(None)
 
 
 def only_calls(layer: Any, x: Any) -> bool:

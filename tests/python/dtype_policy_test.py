@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from flaxlayer import FlaxLayer, JaxLayer
+from flaxlayer import FlaxLayer, JaxLayer, backends
 
 RNG = np.random.default_rng(0)
 X = RNG.normal(size=(32, 4)).astype(np.float32)
@@ -157,6 +157,82 @@ def test_autocast_may_be_off():
     assert layer(X).dtype == "float32"
     spec = layer.compute_output_spec(keras.KerasTensor((None, 4)))
     assert spec.dtype == "float32"
+
+
+class Mixture(nn.Module):
+    """What is cast, and beside it what is not: integers, a chosen dtype."""
+
+    @nn.compact
+    def __call__(self, x, training=False):
+        x = nn.BatchNorm(use_running_average=not training)(nn.Dense(8)(x))
+        signs = self.param("signs", lambda key: jnp.array([1, -1] * 4))
+        scale = self.param("scale", nn.initializers.ones, (8,), jnp.bfloat16)
+        # In full precision, which a compiler may give it that sees the cast.
+        shift = self.param("shift", nn.initializers.normal(), (8,))
+        x = nn.gelu(x) * signs * scale + shift.astype(jnp.float32)
+        return nn.Dense(2)(x.astype(jnp.bfloat16))
+
+
+def results_of(policy, autocast):
+    """What calls, gradients and training give: all that bits can differ in."""
+    layer = FlaxLayer(
+        Mixture(), seed=0, dtype=policy, autocast=autocast, name="mixture"
+    )
+    found = [layer(X, training=t) for t in (False, True, False, False)]
+    # A layer alone opens no scope in its `stateless_call`.
+    model = keras.Sequential([keras.Input((4,)), layer])
+
+    def loss(trainable, state):
+        outputs, state = model.stateless_call(
+            trainable, state, X, training=True
+        )
+        return (outputs.astype(jnp.float32) ** 2).sum(), state
+
+    weights = (
+        [v.value for v in model.trainable_variables],
+        [v.value for v in model.non_trainable_variables],
+    )
+    gradients = jax.grad(loss, has_aux=True)
+    found += [loss(*weights), gradients(*weights), jax.jit(gradients)(*weights)]
+    found = jax.tree.map(lambda array: np.array(array, copy=True), found)
+    model.compile(keras.optimizers.Adam(0.01), "mse")
+    model.fit(X, np.ones((32, 2)), batch_size=8, shuffle=False, verbose=0)
+    return found, [np.array(w.value, copy=True) for w in model.weights]
+
+
+@pytest.mark.parametrize("autocast", [True, False])
+@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
+def test_weights_have_the_bits_of_casts_by_keras(policy, autocast, monkeypatch):
+    received = jax.tree.leaves(results_of(policy, autocast))
+    reads = []
+
+    def read(variables):
+        reads.extend(variables)
+        return [variable.value for variable in variables]
+
+    monkeypatch.setattr(backends.current, "values_of", read)
+    monkeypatch.setattr(backends.current, "compute_dtype", lambda: None)
+    expected = jax.tree.leaves(results_of(policy, autocast))
+    assert reads
+    for a, b in zip(received, expected, strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(a, b)
+
+
+def test_in_a_program_of_others_weights_are_cast_and_nothing_else():
+    layer = FlaxLayer(nn.Dense(2), dtype="mixed_bfloat16")
+    layer.build((None, 4))
+    program = jax.make_jaxpr(lambda x: layer(x))(X)
+    assert "optimization_barrier" not in str(program)
+    assert str(program).count("new_dtype=bfloat16") == 3  # With the inputs.
+
+
+def test_weights_follow_the_scope_that_a_wrapper_opens():
+    layer = FlaxLayer(nn.Dense(2), seed=0, name="dense")
+    wrapper = keras.layers.TimeDistributed(layer, dtype="mixed_bfloat16")
+    steps = X.reshape(8, 4, 4)
+    assert wrapper(steps).dtype == wrapper(steps).dtype == jnp.bfloat16
+    assert layer(X).dtype == jnp.float32
 
 
 def test_the_global_policy_is_used():
@@ -309,47 +385,3 @@ def test_specs_of_outputs_are_those_of_calls(policy):
     assert expected[1] == ((2, 6), layer.compute_dtype)
     assert unbuilt == expected
     assert specs() == expected
-
-
-class Mixed(nn.Module):
-    """What XLA would like to compute in more digits; and an integer."""
-
-    @nn.compact
-    def __call__(self, inputs, training=False):
-        x = nn.Dense(8, dtype=inputs.dtype)(inputs)
-        scale = self.param("scale", nn.initializers.normal(), (8,))
-        count = self.param("count", lambda key: jnp.int32(3))
-        x = x * scale + scale.astype(jnp.float32)
-        return nn.BatchNorm(use_running_average=not training)(x) * count
-
-
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-@pytest.mark.parametrize("training", [False, True])
-def test_eager_calls_have_the_bits_of_weights_that_are_cast_before(
-    policy, training
-):
-    layer = FlaxLayer(Mixed(), seed=0, dtype=policy)
-    layer.build(X.shape)
-    compute = layer.compute_dtype
-    params, state = (
-        jax.tree.map(lambda v: jnp.array(v.value, copy=True), tree)
-        for tree in (layer.params, layer.state)
-    )
-
-    def cast(leaf):
-        return leaf.astype(compute) if leaf.dtype == np.float32 else leaf
-
-    call = jax.jit(
-        lambda variables, x: Mixed().apply(
-            variables, x, training=training, mutable=["batch_stats"]
-        )
-    )
-    expected, new = call(
-        {**jax.tree.map(cast, params), **state}, X.astype(compute)
-    )
-    np.testing.assert_array_equal(layer(X, training=training), expected)
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        jax.tree.map(lambda v: v.value, layer.state),
-        new if training else state,
-    )

@@ -108,11 +108,17 @@ def test_values_are_those_of_the_scopes_they_are_read_in():
         later = keras.Variable("ones", shape=(2,))
         (value,) = keras_compat.values_of((later,))
         np.testing.assert_array_equal(value, np.ones(2))
+    assert keras_compat.autocast_dtype() is None
     with backend.AutocastScope("float16"):
-        assert [v.dtype for v in keras_compat.values_of((a, b))] == [
-            "float16",
-            "int32",
-        ]
+        assert keras_compat.autocast_dtype() == a.value.dtype == "float16"
+        assert keras_compat.values_of((a, b)) == [a._value, b._value]
+        with backend.AutocastScope(None):
+            assert keras_compat.autocast_dtype() is None
+    stateless = keras.StatelessScope(state_mapping=[(a, keras.ops.zeros(2))])
+    with stateless, backend.AutocastScope("float16"):
+        assert a.value.dtype == "float16"
+        (value,) = keras_compat.values_of((a,))
+        assert value.dtype == "float32"
 
 
 def test_keras_has_nothing_to_do_outside_of_its_scopes():
@@ -320,21 +326,3 @@ def test_an_unknown_output_is_a_question_mark_in_a_summary():
     operation = keras.Operation()
     keras_compat.show_unknown_output(operation)
     assert summary_utils.format_layer_shape(operation) == "?"
-
-
-def test_what_variables_are_cast_to():
-    variable = keras.Variable(np.ones(2, np.float32))
-    assert keras_compat.autocast_dtype() is None
-    seen = []
-
-    class Reads(keras.layers.Layer):
-        def call(self, inputs):
-            seen.append(keras_compat.autocast_dtype())
-            assert variable.value.dtype == "bfloat16"
-            with keras_compat.uncast():
-                assert keras_compat.autocast_dtype() is None
-                assert variable.value.dtype == "float32"
-            return inputs
-
-    Reads(dtype="mixed_bfloat16")(np.ones(2, np.float32))
-    assert seen == ["bfloat16"]

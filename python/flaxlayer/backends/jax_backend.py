@@ -20,8 +20,13 @@ def value_of(variable: keras.Variable) -> jax.Array:
 
 
 def values_of(variables: Sequence[keras.Variable]) -> list[Any]:
-    """The present values of variables, cast as the present scope says."""
+    """The present values of variables, which may have to be cast."""
     return keras_compat.values_of(variables)
+
+
+def compute_dtype() -> str | None:
+    """What values of weights that are autocast have yet to be cast to."""
+    return keras_compat.autocast_dtype()
 
 
 def as_array(value: Any) -> Any:

@@ -32,6 +32,11 @@ def values_of(variables: Sequence[keras.Variable]) -> list[Any]:
     return [variable.value for variable in variables]
 
 
+def compute_dtype() -> str | None:
+    """What values have yet to be cast to: nothing, since reading casts them."""
+    return None
+
+
 def as_array(value: Any) -> Any:
     """A tensor as an array of JAX; anything else as it is."""
     if not isinstance(value, tf.Tensor | tf.Variable):

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from flaxlayer import backends, keras_compat
+from flaxlayer import backends
 from flaxlayer.calls import input_specs, model_errors
 from flaxlayer.calls.model_result import Intermediates
 from flaxlayer.layer import layer_mesh, pure_call
@@ -171,24 +171,24 @@ class ModelCalls:
             guards_state=self._guards_state,
             kept_state=self._weights.rules.kept_state,
             intermediates=intermediates,
+            compute_dtype=None,
         )
 
     def _results(
         self, inputs: Any, mode: Mode, training: Any, remat: bool
     ) -> Results:
-        cast_to = keras_compat.autocast_dtype()
-        if cast_to is None or not backends.current.HOLDS_JAX:
-            arrays = self._arrays(inputs, mode)
-            apply, traced = self._caller.function(arrays)
+        arrays = self._arrays(inputs, mode)
+        apply, traced = self._caller.function(arrays)
+        undecided = isinstance(training, jax.core.Tracer)
+        dtype = backends.current.compute_dtype()
+        if traced or undecided:
+            # In a program of others, which casts them as Keras's layers do.
+            params, *others = arrays
+            arrays = (self._weights.params.cast(params, dtype), *others)
         else:
-            with keras_compat.uncast():
-                arrays = self._arrays(inputs, mode)
-            apply, traced = self._caller.function(arrays)
-            if traced:
-                arrays = self._arrays(inputs, mode)
-            else:
-                mode = mode._replace(cast_to=cast_to)
-        if isinstance(training, jax.core.Tracer):
+            # One by one takes longer than many a model.
+            mode = mode._replace(compute_dtype=dtype)
+        if undecided:
             apply = functools.partial(self._either, training)
         if remat:
             apply = jax.checkpoint(apply, static_argnums=0)

@@ -24,9 +24,9 @@ from flaxlayer.randomness.key_form import KeyForm
 class Mode(NamedTuple):
     """What a call is compiled for; all of it is static under `jax.jit`.
 
-    Variables are read as they are to be used, but for a call that is compiled
-    on its own: what Keras casts them to is then `cast_to`, since to cast them
-    one by one takes longer than many a model.
+    Attributes:
+        compute_dtype: what it casts parameters to that follow the policy;
+            `None` where they come as the model takes them.
     """
 
     training: bool
@@ -37,7 +37,7 @@ class Mode(NamedTuple):
     guards_state: bool
     kept_state: frozenset[int]
     intermediates: Intermediates | None
-    cast_to: str | None = None
+    compute_dtype: str | None
 
 
 class Results(NamedTuple):
@@ -100,9 +100,11 @@ class PureCall:
             TRACED_WITHIN.set(None)
             with scope():
                 return self(mode, params, state, seed_state, inputs)
-        if mode.cast_to is not None:
-            params = self._weights.params.cast(params, mode.cast_to)
-            state = self._weights.state.cast(state, mode.cast_to)
+        if mode.compute_dtype is not None:
+            params = self._weights.params.cast(params, mode.compute_dtype)
+            # A compiler may leave out a cast there and back again, and so
+            # round otherwise than who is given parameters that are cast.
+            params = jax.lax.optimization_barrier(params)
         result, next_seed = self.run(
             mode,
             self._weights.params.unflatten(params),

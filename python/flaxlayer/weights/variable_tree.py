@@ -109,26 +109,31 @@ class VariableTree:
         return self._with_arrays(self.variables)
 
     def values(self) -> list[jax.Array]:
-        """The current values, cast as the active autocast scope says."""
+        """The current values; `cast` makes of them what a call takes."""
         return backends.current.values_of(self.variables)
 
-    def cast(self, values: Sequence[jax.Array], dtype: str) -> list[jax.Array]:
-        """Values of the variables as reading them in an autocast scope has.
+    def cast(
+        self, values: Sequence[Any], compute_dtype: str | None
+    ) -> list[Any]:
+        """Values in the dtypes that a call takes them in.
 
         Args:
-            values: as they are stored, in the order of `variables`.
-            dtype: that of the scope.
+            values: those of all variables.
+            compute_dtype: what variables that are autocast are cast to; `None`
+                for none of them.
         """
+        if compute_dtype is None:
+            return list(values)
         return [
-            # XLA may leave a cast out that is followed by one back.
-            jax.lax.optimization_barrier(value.astype(dtype))
-            if autocast and value.dtype != dtype
+            # Only an array of floating point, whatever a scope put there.
+            jnp.asarray(value, compute_dtype)
+            if autocast and jnp.issubdtype(value.dtype, jnp.floating)
             else value
             for value, autocast in zip(values, self._autocast, strict=True)
         ]
 
     def specs(self, compute_dtype: str | None) -> list[jax.ShapeDtypeStruct]:
-        """Shapes and dtypes of `values()` in a layer's call.
+        """Shapes and dtypes of what a layer's call takes.
 
         Args:
             compute_dtype: what variables that are autocast are cast to.
