@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 
     from flaxlayer.nnx import nnx_model
 
+    NnxModule = nnx.Module
+else:
+    # Type hints are read by programs without NNX, too.
+    NnxModule = Any
+
 _DROPOUT = "dropout"
 
 
@@ -151,7 +156,7 @@ class FlaxLayer(ModelLayer):
 
     def __init__(
         self,
-        module: "nn.Module | nnx.Module | Callable[..., nnx.Module]",
+        module: nn.Module | NnxModule | Callable[..., NnxModule],
         method: Callable[..., Any] | str | None = None,
         variables: Mapping[str, Any] | None = None,
         *,
@@ -233,7 +238,7 @@ class FlaxLayer(ModelLayer):
         with intermediates.reading("all" if capture_all else "sown"):
             return self(*args, training=training, **kwargs)
 
-    def merged(self) -> "nnx.Module":
+    def merged(self) -> NnxModule:
         """The NNX module with copies of the present weights.
 
         To go on with it in plain NNX: the layer does not see what becomes of

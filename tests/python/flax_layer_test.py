@@ -1,6 +1,6 @@
 """FlaxLayer: the documented contract of `module`, `method` and `variables`."""
 
-from typing import Any
+from typing import Any, get_type_hints
 
 import flax
 import flax.linen as nn
@@ -483,3 +483,8 @@ def test_the_module_is_traced_once_for_many_eager_calls():
     traces.clear()
     layer(X, training=True)
     assert traces == []
+
+
+def test_its_type_hints_can_be_read():
+    assert get_type_hints(FlaxLayer.__init__)["module"]
+    assert get_type_hints(FlaxLayer.merged)["return"]
