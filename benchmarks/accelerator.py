@@ -14,7 +14,6 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import keras
 import numpy as np
 
 import flaxlayer
@@ -116,27 +115,13 @@ def _steps(settings: Settings, progress: Progress) -> dict[str, Section]:
             rounds=settings.cold_rounds,
         )[COMPILE]
         by_hand.compile(*batch)
-        losses = {
-            other: loop.losses(*batch, settings.loss_steps)
-            for other, loop in {**subjects, HAND: by_hand}.items()
-            if other != FREE
-        }
-        unlike[name] = {
-            other: [int((losses[other] != losses[OURS]).sum())]
-            for other in losses
-            if other != OURS
-        }
+        unlike[name] = loops.unlike_ours(
+            {**subjects, HAND: by_hand}, batch, settings.loss_steps
+        )
         progress(f"{name}: {STEP}")
-        steps = {
-            subject: functools.partial(loop.wait_for_step, *batch)
-            for subject, loop in subjects.items()
-        }
-        calls = interleave.calls_within(settings.burst, steps)
-        times[name] = interleave.measure(
-            interleave.bursts(STEP, steps, calls),
-            rounds=settings.rounds,
-            warmup=1,
-        )[STEP]
+        times[name] = loops.step_times(
+            subjects, batch, rounds=settings.rounds, burst=settings.burst
+        )
     ratios = [(HAND, NATIVE), (PEER, NATIVE), (PEER, OURS), (NATIVE, FREE)]
     described = "; ".join(
         f"{name}: {WORKLOADS[name].description}" for name in settings.models
@@ -172,8 +157,7 @@ def _native(workload: models.Workload) -> loops.Loop:
     def make(module: nn.Module) -> flaxlayer.FlaxLayer:
         return flaxlayer.FlaxLayer(module, kernels="native")
 
-    keras.utils.set_random_seed(train.SEED)
-    return loops.Loop.of_layer(loops.built(make, workload))
+    return loops.Loop.of_layer(train.seeded(make, workload))
 
 
 def _compile(loop: loops.Loop, batch: Any) -> dict[str, float]:

@@ -7,7 +7,7 @@ it calls `stateless_call`, and is otherwise the same.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 import flaxlayer
-from benchmarks import models, peer
+from benchmarks import interleave, models, peer
 
 OURS, REFERENCE, FREE = "flaxlayer", "reference", "free bits"
 PEER, HAND = "keras", "hand-written"
@@ -179,6 +179,49 @@ class Loop:
     def losses(self, x: Any, y: Any, steps: int) -> np.ndarray:
         """The losses of so many steps on one batch."""
         return np.array([self.step(x, y) for _ in range(steps)])
+
+
+def unlike_ours(
+    loops: Mapping[str, Loop], batch: Sequence[Any], steps: int
+) -> dict[str, list[int]]:
+    """How many losses are not those of our layer to the last bit.
+
+    Args:
+        loops: by name, of which `OURS` is one; that of `FREE` is left out.
+        batch: inputs and labels.
+        steps: how many each of them takes.
+    """
+    losses = {
+        name: loop.losses(*batch, steps)
+        for name, loop in loops.items()
+        if name != FREE
+    }
+    ours = losses.pop(OURS)
+    return {name: [int((of != ours).sum())] for name, of in losses.items()}
+
+
+def step_times(
+    loops: Mapping[str, Any],
+    batch: Sequence[Any],
+    *,
+    rounds: int,
+    burst: float,
+) -> dict[str, list[float]]:
+    """The seconds of a step of each loop, which are compiled.
+
+    Args:
+        loops: by name; each has `wait_for_step`.
+        batch: inputs and labels.
+        rounds: how often steps are timed.
+        burst: for how many seconds, at least, each time.
+    """
+    steps = {
+        name: functools.partial(loop.wait_for_step, *batch)
+        for name, loop in loops.items()
+    }
+    calls = interleave.calls_within(burst, steps)
+    variants = interleave.bursts("step", steps, calls)
+    return interleave.measure(variants, rounds=rounds, warmup=1)["step"]
 
 
 @functools.cache

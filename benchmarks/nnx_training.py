@@ -69,16 +69,9 @@ def run(
         for name, loop in made.items()
     }
     progress(f"{_TRANSFORMER}: step")
-    steps = {
-        name: functools.partial(loop.wait_for_step, *batch)
-        for name, loop in made.items()
-    }
-    calls = interleave.calls_within(settings.burst, steps)
-    times = interleave.measure(
-        interleave.bursts(STEP, steps, calls),
-        rounds=settings.rounds,
-        warmup=1,
-    )[STEP]
+    times = loops.step_times(
+        made, batch, rounds=settings.rounds, burst=settings.burst
+    )
     progress(f"{_TRANSFORMER}: {_BUILD}, {_FIRST_STEP}")
     cold = interleave.measure(
         {

@@ -6,7 +6,6 @@ has random bits that cost nothing: no kernel could make a step faster than it.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
@@ -29,7 +28,7 @@ from benchmarks.report import Floor, Section
 
 STEP, LOSSES, COLD, MEMORY = "step", "losses", "cold", "memory"
 
-SEED = 7
+_SEED = 7
 # The first step and the build have floors for these.
 _FIRST_STEP = f"{models.TRANSFORMER}, {layers.FIRST_STEP}"
 _BUILD = f"{models.RESNET}, {layers.BUILD}"
@@ -168,28 +167,14 @@ def _steps(settings: Settings, progress: Progress) -> dict[str, Section]:
             loop.compile(*batch)
 
         # Of steps that are not timed; what is timed goes on from there.
-        losses = {
-            other: loop.losses(*batch, settings.loss_steps)
-            for other, loop in {**subjects, HAND: by_hand}.items()
-            if other != FREE
-        }
-        unlike[name] = {
-            other: [int((losses[other] != losses[OURS]).sum())]
-            for other in losses
-            if other != OURS
-        }
+        unlike[name] = loops.unlike_ours(
+            {**subjects, HAND: by_hand}, batch, settings.loss_steps
+        )
 
         progress(f"{name}: step")
-        steps = {
-            subject: functools.partial(loop.wait_for_step, *batch)
-            for subject, loop in subjects.items()
-        }
-        calls = interleave.calls_within(settings.burst, steps)
-        times[name] = interleave.measure(
-            interleave.bursts(STEP, steps, calls),
-            rounds=settings.rounds,
-            warmup=1,
-        )[STEP]
+        times[name] = loops.step_times(
+            subjects, batch, rounds=settings.rounds, burst=settings.burst
+        )
     return {
         STEP: Section(
             "A training step",
@@ -208,21 +193,24 @@ def _steps(settings: Settings, progress: Progress) -> dict[str, Section]:
     }
 
 
+def seeded(
+    make: Callable[..., keras.layers.Layer], workload: models.Workload
+) -> keras.layers.Layer:
+    """A layer that is built; one seed decides its weights and its own seed."""
+    keras.utils.set_random_seed(_SEED)
+    return loops.built(make, workload)
+
+
 def loops_of(
     workload: models.Workload,
 ) -> tuple[dict[str, loops.Loop], loops.Loop]:
     """The loops that are timed; and the one by hand that has a layer's keys."""
 
-    def layer(make: Callable[..., keras.layers.Layer]) -> keras.layers.Layer:
-        # It decides the weights and the seed of the layer.
-        keras.utils.set_random_seed(SEED)
-        return loops.built(make, workload)
-
     def reference(module: nn.Module) -> flaxlayer.FlaxLayer:
         return flaxlayer.FlaxLayer(module, kernels="reference")
 
     made = {
-        name: layer(make)
+        name: seeded(make, workload)
         for name, make in {
             **loops.layer_makers(),
             REFERENCE: reference,
@@ -361,7 +349,7 @@ def peak_memory(
     peaks = {}
     children.forget_peak()
     if subject == HAND:
-        variables = workload.module.init(jax.random.key(SEED), batch[0][:1])
+        variables = workload.module.init(jax.random.key(_SEED), batch[0][:1])
         jax.block_until_ready(variables)
     else:
         layer = loops.built(loops.layer_makers()[subject], workload)
