@@ -30,18 +30,12 @@ class _Status(NamedTuple):
     reason: str | None
 
 
-def available() -> bool:
-    """Whether the native handlers are loaded and registered with XLA.
+def unavailable_reason(platform: str = "cpu") -> str | None:
+    """Why the native handlers cannot be used, or None if they can.
 
     The first call imports the extension and starts JAX's platforms, so in a
     program over several processes it comes after
     `jax.distributed.initialize`. Later calls return what the first found.
-    """
-    return _load().reason is None
-
-
-def unavailable_reason(platform: str = "cpu") -> str | None:
-    """Why the native handlers cannot be used, or None if they can.
 
     Args:
         platform: "cpu" or "cuda".

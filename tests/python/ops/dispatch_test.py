@@ -22,7 +22,6 @@ def loaded(monkeypatch):
         "xla_ffi_api": (0, 1),
         "instruction_set": "avx2",
     }
-    monkeypatch.setattr(native, "available", lambda: True)
     monkeypatch.setattr(native, "unavailable_reason", lambda _="cpu": None)
     monkeypatch.setattr(native, "build_info", lambda: info)
 
@@ -30,7 +29,6 @@ def loaded(monkeypatch):
 @pytest.fixture
 def missing(monkeypatch):
     """Pretends that it is not."""
-    monkeypatch.setattr(native, "available", lambda: False)
     monkeypatch.setattr(
         native, "unavailable_reason", lambda _="cpu": "no compiler"
     )

@@ -45,7 +45,7 @@ def not_built():
 
 def test_extension_that_was_not_built(monkeypatch, package):
     fake_import(monkeypatch, not_built())
-    assert not native.available()
+    assert native.unavailable_reason() is not None
     assert native.unavailable_reason() == "the extension was not built"
     assert native.build_info() is None
 
@@ -90,7 +90,7 @@ def test_extension_that_is_rejected(monkeypatch):
         raise RuntimeError("incompatible API version")
 
     monkeypatch.setattr(jax.ffi, "register_ffi_target", reject)
-    assert not native.available()
+    assert native.unavailable_reason() is not None
     assert native.unavailable_reason() == (
         "its handlers were not registered: incompatible API version"
     )
@@ -105,7 +105,7 @@ def test_imports_once(monkeypatch):
         import_module=lambda name: imports.append(name) or load(name)
     )
     monkeypatch.setattr(native, "importlib", fake)
-    native.available()
+    native.unavailable_reason()
     native.unavailable_reason()
     native.build_info()
     assert len(imports) == 1
@@ -176,7 +176,7 @@ sys.modules["flaxlayer._native"] = extension
 
 from flaxlayer.ops import native
 
-assert not native.available()
+assert native.unavailable_reason() is not None
 assert "99.0" in native.unavailable_reason(), native.unavailable_reason()
 assert int(jax.numpy.int32(2) + 3) == 5
 """
