@@ -264,7 +264,7 @@ def _imports(rounds: int, progress: Progress) -> Section:
     progress(_SERVING)
     return Section(
         "In a new interpreter",
-        package.imports_of([(_JAX, _SERVING)], rounds),
+        package.import_times(_JAX, _SERVING, rounds),
         unit="ms",
         note=f"Processor time. Added is that of `{_SERVING}` after it.",
     )

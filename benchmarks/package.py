@@ -6,9 +6,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
-from benchmarks import interleave
+from benchmarks import children, interleave
 from benchmarks.loops import OURS
 from benchmarks.report import Floor, Section
 
@@ -16,8 +16,6 @@ PACKAGE = "package"
 IMPORT, SIZE = "import", "size"
 
 _IMPORTS, _OURS = "import keras, flax.linen", f"import {OURS}"
-# Programs that have imported this already do not wait for it again.
-_WITH_NNX = f"{_IMPORTS}, flax.nnx"
 BEFORE, ADDED = "without", "added"
 _EXTENSION = "extension, stripped"
 
@@ -47,11 +45,10 @@ def run(
         progress: is told what is measured now.
     """
     progress(f"{PACKAGE}: {_IMPORTS}")
-    times = imports_of([(i, _OURS) for i in (_IMPORTS, _WITH_NNX)], rounds)
     sections = {
         IMPORT: Section(
             "In a new interpreter",
-            times,
+            import_times(_IMPORTS, _OURS, rounds),
             unit="ms",
             note=f"Processor time. Added is that of `{_OURS}` after it.",
         )
@@ -64,37 +61,35 @@ def run(
     return sections
 
 
-def imports_of(
-    statements: Sequence[tuple[str, str]], rounds: int
-) -> interleave.Times:
-    """Milliseconds of imports, by the first statement of each.
+def import_times(before: str, then: str, rounds: int) -> interleave.Times:
+    """Milliseconds of two imports, one after the other, by the first of them.
 
-    Args:
-        statements: what is imported before, and what is imported then.
-        rounds: how often.
-    """
-    for before, then in statements:
-        import_ms(before, then)  # Python writes what it compiles.
-    times: interleave.Times = {
-        before: {BEFORE: [], ADDED: []} for before, _ in statements
-    }
-    for _ in range(rounds):
-        for before, then in statements:
-            for variant, ms in import_ms(before, then).items():
-                times[before][variant].append(ms)
-    return times
-
-
-def import_ms(before: str, then: str) -> dict[str, float]:
-    """Milliseconds of the processor in a new interpreter.
+    Installers compile what they install, so all is compiled here once, whatever
+    the environment says of that: compiling sources takes longer than running
+    them.
 
     Args:
         before: a statement; its time is from the start of the interpreter on.
         then: the statement after it.
+        rounds: how often.
     """
+    with tempfile.TemporaryDirectory() as compiled:
+        environment = children.environment()
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        environment["PYTHONPYCACHEPREFIX"] = compiled
+        _import_ms(before, then, environment)
+        times = [_import_ms(before, then, environment) for _ in range(rounds)]
+    return {before: {name: [t[name] for t in times] for name in times[0]}}
+
+
+def _import_ms(
+    before: str, then: str, environment: Mapping[str, str]
+) -> dict[str, float]:
+    """Milliseconds of the processor in a new interpreter."""
     program = _TIMED.format(before=before, then=then)
     done = subprocess.run(
         [sys.executable, "-c", program],
+        env=environment,
         stdout=subprocess.PIPE,
         text=True,
         check=True,
