@@ -49,7 +49,8 @@ FLOORS = tuple(
     Floor(model, *rest)
     for model in MODELS
     for rest in (
-        (CALL, PEER, OURS, ">=", 15.0),
+        # Not beside Keras's layer: most of it is the model, for both.
+        (CALL, OURS, HAND, "<=", 1.05, 1.0),
         (CALL_ONE, PEER, OURS, ">=", 15.0),
         (CALL_ONE, OURS, HAND, "<=", 1.15),
         (FIT_STEP, OURS, HAND, "<=", 1.03),
