@@ -143,7 +143,7 @@ def by_leading_axes(
         trailing: for each operand how many axes follow the leading ones.
     """
     leading = operands[0].ndim - trailing[0]
-    (result,) = jax.make_jaxpr(function)(*operands).out_avals
+    result = jax.eval_shape(function, *operands)
     own = result.ndim - leading
 
     def plan(mesh: Mesh, results: list[Axes]) -> Any:
