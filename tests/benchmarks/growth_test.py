@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks import growth
-from benchmarks.loops import OURS, PEER
+from benchmarks.loops import FREE, OURS, PEER
 
 SIZES = (2, 4, 8)
 
@@ -23,27 +23,37 @@ def test_the_distance_is_a_part_of_the_time():
 
 def test_the_tables():
     times = {
-        growth.STEP: {OURS: grown(1, 2), PEER: grown(3, 0)},
-        growth.COMPILE: {OURS: grown(2, 0, 1), PEER: grown(4, 0, 1)},
+        growth.STEP: {
+            OURS: grown(1, 2),
+            PEER: grown(3, 0),
+            FREE: grown(1, 1),
+        },
+        growth.COMPILE: {
+            OURS: grown(2, 0, 1),
+            PEER: grown(4, 0, 1),
+            FREE: grown(1, 0, 1),
+        },
     }
     sections = growth.sections(times, SIZES)
     per_block = sections[growth.GROWTH].values
     assert per_block[growth.measure_name(growth.STEP, 4)] == {
         OURS: [1.5, 1.5],
         PEER: [3, 3],
+        FREE: [1.25, 1.25],
     }
     lines = sections[growth.LINE].values
     assert lines["step, each block"][OURS] == pytest.approx([1, 1])
     assert lines["step, without a block"][OURS] == pytest.approx([2, 2])
-    straight = {
-        floor.measure: sections[growth.LINEARITY].values[floor.measure]
-        for floor in growth.FLOORS
-    }
-    # 24/10 of the longest over 6/4 of the shortest.
-    assert [list(by.values())[-1] for by in straight.values()] == [
-        pytest.approx([0, 0], abs=1e-9),
+    straight = sections[growth.LINEARITY].values
+    distance = straight["step, worst distance from the line"]
+    assert distance[OURS] == pytest.approx([0, 0], abs=1e-9)
+    found = [straight[floor.measure][floor.above] for floor in growth.FLOORS]
+    assert found == [
+        # 24/10 of the longest over 6/4 of the shortest.
         pytest.approx([1.6, 1.6]),
-        pytest.approx([0], abs=1e-9),
+        # 9/10 over 3/4.
+        pytest.approx([1.2, 1.2]),
+        pytest.approx([1]),
         pytest.approx([1]),
     ]
 
