@@ -523,6 +523,16 @@ def rounds_alike_in_parts() -> bool:
     return jax.__version_info__ >= (0, 8, 2)
 
 
+def rounds_alike_in_short_rows() -> bool:
+    """Whether the above holds where the last of several axes is short.
+
+    Needs versions to be as they were: from 0.12 XLA has other instructions for
+    `log1p` and its like, with AVX-512, where that axis has up to 8 elements and
+    there are several rows. None of this is promised.
+    """
+    return jax.__version_info__ < (0, 12)
+
+
 def memory_limit(device: jax.Device) -> int | None:
     """The bytes that may be allocated on a device, `None` if not known.
 

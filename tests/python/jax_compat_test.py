@@ -17,6 +17,7 @@ from jax.interpreters import mlir
 from jax.sharding import Mesh, PartitionSpec
 
 from flaxlayer import jax_compat
+from flaxlayer.weights import sharding_plan
 
 
 @pytest.fixture
@@ -254,6 +255,24 @@ def test_an_element_is_rounded_alike_in_an_array_and_in_a_part_of_it():
     for size in range(1, 40):
         part = function(x[:size])
         np.testing.assert_array_equal(part, whole[:size])
+
+
+@pytest.mark.parametrize("columns", [2, 3, 5, 8, 9, 10, 17])
+def test_an_element_is_rounded_alike_in_rows(columns):
+    is_short = columns <= sharding_plan.MOST_OF_SHORT_ROW
+    if not jax_compat.rounds_alike_in_parts():
+        pytest.skip("known not to be so in this version")
+    if is_short and not jax_compat.rounds_alike_in_short_rows():
+        pytest.skip("known not to be so in this version")
+    key = jax.random.key(3)
+    for sampler in (jax.random.normal, jax.random.exponential):
+        flat = jax.jit(lambda key, draw=sampler: draw(key, (4096,)))(key)
+        for rows in (2, 4, 64):
+            shape = (rows, columns)
+            found = jax.jit(lambda key, draw=sampler, of=shape: draw(key, of))
+            np.testing.assert_array_equal(
+                np.ravel(found(key)), flat[: rows * columns], str(shape)
+            )
 
 
 def test_calls_are_traced_as_one_equation_each():

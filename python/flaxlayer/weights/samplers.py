@@ -10,7 +10,6 @@ which versions, and the tests compare.
 """
 
 import functools
-import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -110,40 +109,59 @@ def evaluate(equation: Any, operands: Sequence[Any]) -> np.ndarray | None:
     Returns:
         The result, in memory of its own; `None` where it is left to XLA.
     """
+    if not all(map(_is_near, operands)):
+        return None
+    program = _program(equation)
+    if program is None:
+        return None
+    with equation.ctx.manager:
+        drawn = np.asarray(_compiled(*program)(*operands))
+    result = equation.outvars[0].aval
+    return drawn[: result.size].reshape(result.shape).copy()
+
+
+def serves(equation: Any) -> bool:
+    """Whether `evaluate` has a result if the operands are on one CPU."""
+    return _program(equation) is not None
+
+
+def _program(equation: Any) -> tuple[tuple["_Step", ...], int] | None:
+    """What a sampler does, and for how many elements; `None` for others."""
     if not sharding_plan.is_sampler(equation) or len(equation.outvars) != 1:
         return None
     result = equation.outvars[0].aval
-    count = math.prod(result.shape)
-    size = next((size for size in _SIZES if count <= size), None)
-    if size is None or count < 2 or result.dtype not in _DTYPES:
+    size = next((size for size in _SIZES if result.size <= size), None)
+    if size is None or result.size < 2 or result.dtype not in _DTYPES:
+        return None
+    if not sharding_plan.rounds_alike_in_rows_of(result.shape):
         return None
     with equation.ctx.manager:
         if not jax_compat.rounds_alike_in_parts() or not all(
-            map(_is_suitable, operands)
+            _is_suitable(variable.aval) for variable in equation.invars
         ):
             return None
         try:
-            steps = _steps(equation.params["jaxpr"], result.shape)
+            return _steps(equation.params["jaxpr"], result.shape), size
         except _Unsuitable:
             return None
-        drawn = np.asarray(_compiled(steps, size)(*operands))
-    return drawn[:count].reshape(result.shape).copy()
 
 
-def _is_suitable(operand: Any) -> bool:
-    """Whether it is a number, or a key of threefry, in the memory of a CPU."""
-    if np.shape(operand):
+def _is_near(operand: Any) -> bool:
+    """Whether it is in the memory of a CPU, and all of it."""
+    return not isinstance(operand, jax.Array) or (
+        operand.is_fully_addressable
+        and all(device.platform == "cpu" for device in operand.devices())
+    )
+
+
+def _is_suitable(aval: Any) -> bool:
+    """Whether it is a number, or a key of threefry."""
+    if aval.shape:
         return False
-    if not isinstance(operand, jax.Array):
-        return True
-    impl = jax_compat.key_impl(operand)
-    if impl is not None and (
-        str(threefry.stock_impl(impl)) != "threefry2x32"
-        or not jax_compat.threefry_partitionable()
-    ):
-        return False
-    return operand.is_fully_addressable and all(
-        device.platform == "cpu" for device in operand.devices()
+    impl = jax_compat.key_impl(jax.ShapeDtypeStruct(aval.shape, aval.dtype))
+    return impl is None or (
+        str(threefry.stock_impl(impl)) == "threefry2x32"
+        and jax_compat.threefry_partitionable()
     )
 
 

@@ -6,12 +6,14 @@ element of a result is computed on its own, and alike. What sums, sorts or
 decomposes is computed whole, as on one device, and so is what it is made of.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any
 
 import jax
 from jax.extend.core import Var
 from jax.sharding import NamedSharding, PartitionSpec
+
+from flaxlayer import jax_compat
 
 # Primitives that compute each element on its own, or move elements only.
 _SEPARABLE_NAMES = """
@@ -24,7 +26,7 @@ _SEPARABLE_NAMES = """
     random_seed random_split random_unwrap random_wrap reduce_precision rem
     reshape rev round rsqrt select_n shift_left shift_right_arithmetic
     shift_right_logical sign sin sinh slice sqrt square squeeze stop_gradient
-    sub tan tanh threefry2x32 transpose xor
+    sub tan tanh threefry2x32 transpose unstack xor
 """
 # Those that do so if the programs in them do.
 _CALL_NAMES = """
@@ -33,13 +35,25 @@ _CALL_NAMES = """
 """
 # Functions of `jax.random` that were seen to have the same bits in parts.
 _SAMPLER_NAMES = """
-    _bernoulli _cauchy _exponential _gumbel _laplace _logistic _normal
-    _normal_real _randint _truncated_normal _uniform
+    _bernoulli _cauchy _exponential _gumbel _laplace _normal _normal_real
+    _randint _truncated_normal _uniform
 """
+# What XLA approximates, by polynomials and in several ways.
+_APPROXIMATED_NAMES = """
+    acos acosh asin asinh atan atan2 atanh cbrt cos cosh erf erf_inv erfc exp
+    exp2 expm1 log log1p logistic pow rsqrt sin sinh tan tanh
+"""
+# Of the last axis; see `jax_compat.rounds_alike_in_short_rows`.
+MOST_OF_SHORT_ROW = 8
 
-_SEPARABLE, _CALLS, _SAMPLERS = (
+_SEPARABLE, _CALLS, _SAMPLERS, _APPROXIMATED = (
     frozenset(names.split())
-    for names in (_SEPARABLE_NAMES, _CALL_NAMES, _SAMPLER_NAMES)
+    for names in (
+        _SEPARABLE_NAMES,
+        _CALL_NAMES,
+        _SAMPLER_NAMES,
+        _APPROXIMATED_NAMES,
+    )
 )
 
 
@@ -69,6 +83,7 @@ def plan(
             not _is_separable(equation)
             or whole.intersection(equation.outvars)
             or _divides_single_numbers(equation, planned)
+            or _shortens_rows(equation, planned)
         ):
             for variable in equation.outvars:
                 planned.pop(variable, None)
@@ -161,13 +176,39 @@ def _divides_single_numbers(
             whole = variable.aval.shape
             part = sharding.shard_shape(whole)
             if any(p == 1 < w for p, w in zip(part, whole, strict=True)):
-                return _divides(equation)
+                return _has(equation, {"div"})
     return False
 
 
-def _divides(equation: Any) -> bool:
-    return equation.primitive.name == "div" or any(
-        map(_divides, _called(equation))
+def _shortens_rows(equation: Any, planned: dict[Var, NamedSharding]) -> bool:
+    """Whether a part has rows that may be rounded otherwise."""
+    shapes = []
+    for variable in equation.outvars:
+        aval: Any = variable.aval
+        if variable in planned:
+            shapes.append(planned[variable].shard_shape(aval.shape))
+    return not all(map(rounds_alike_in_rows_of, shapes)) and _has(
+        equation, _APPROXIMATED
+    )
+
+
+def rounds_alike_in_rows_of(shape: Sequence[int]) -> bool:
+    """Whether elements of a shape are rounded as they are in other shapes.
+
+    Args:
+        shape: of what is computed on one device.
+    """
+    return (
+        len(shape) < 2
+        or shape[-1] > MOST_OF_SHORT_ROW
+        or jax_compat.rounds_alike_in_short_rows()
+    )
+
+
+def _has(equation: Any, names: Set[str]) -> bool:
+    """Whether it is one of these primitives, or has one in its programs."""
+    return equation.primitive.name in names or any(
+        _has(each, names) for each in _called(equation)
     )
 
 

@@ -74,7 +74,11 @@ class SharedProgram:
         programs = {}
         for equation in self._jaxpr.jaxpr.eqns:
             shardings = self._shardings_of(equation)
-            if any(shardings) and _takes_long(equation):
+            if (
+                any(shardings)
+                and _takes_long(equation)
+                and not (_are_near(shardings) and samplers.serves(equation))
+            ):
                 program = _compiled(equation, shardings)
                 programs[program] = _specs(equation, shardings)
         if not programs:
@@ -109,6 +113,12 @@ class SharedProgram:
             if result is not None:
                 return [result]
             return jax_compat.run_equation(equation, *operands)
+        if _are_near(shardings):
+            # XLA takes longer to compile a sampler for several devices than
+            # the processor takes to draw all of a small weight.
+            result = samplers.evaluate(equation, operands)
+            if result is not None:
+                return [jax.device_put(result, shardings[0])]
         before = _before(equation, shardings)
         operands = [
             value
@@ -220,6 +230,15 @@ def _takes_long(equation: Any) -> bool:
     return (
         name == "random_bits" or bool(sharding_plan.programs(parameters))
     ) and jax_compat.called_operation(name, parameters) is None
+
+
+def _are_near(shardings: Sequence[NamedSharding | None]) -> bool:
+    """Whether all is in the memory that this process computes in."""
+    return jax.process_count() == 1 and all(
+        sharding is not None
+        and all(device.platform == "cpu" for device in sharding.device_set)
+        for sharding in shardings
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -43,7 +43,7 @@ IN_32_BITS_ONLY = {
     "orthogonal": initializers.orthogonal(),
     "delta_orthogonal": initializers.delta_orthogonal(),
 }
-SHAPES = [(3, 3, 3, 16), (2, 3), (17, 241), (1, 7), (64, 65), (5, 1, 5)]
+SHAPES = [(3, 3, 3, 16), (64, 5), (17, 241), (1, 7), (64, 65), (16, 2)]
 
 # From few elements to more than a program has: such that do not fill a vector
 # of the processor, that fill some, and that have one left over.
@@ -159,7 +159,7 @@ def test_shapes_share_a_program(caplog):
 @serves_shapes
 def test_results_are_not_parts_of_others():
     drawn = evaluated(
-        lambda key: jax.random.normal(key, (2, 3)), key_of("native")
+        lambda key: jax.random.normal(key, (6,)), key_of("native")
     )
     assert drawn.base is None
     assert drawn.flags.writeable
