@@ -46,10 +46,16 @@ def key_impl(value: Any) -> Any:
         return None
     if not isinstance(value, jax.ShapeDtypeStruct):
         return jax.random.key_impl(value)
+    return _impl_of_key_dtype(dtype)
+
+
+@functools.cache  # It traces, and is asked for each sampler of a layer.
+def _impl_of_key_dtype(dtype: Any) -> Any:
     # There is no public way from a key dtype to its implementation, but one
     # from a key, and tracing makes a key of the dtype.
     found = []
-    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), value)
+    key = jax.ShapeDtypeStruct((), dtype)
+    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), key)
     return found[0]
 
 

@@ -170,26 +170,28 @@ def _divides_single_numbers(
     XLA divides by what is repeated by way of its reciprocal, which rounds
     otherwise. Along an axis of one number nothing is repeated.
     """
-    for variable in equation.outvars:
-        sharding = planned.get(variable)
-        if sharding is not None:
-            whole = variable.aval.shape
-            part = sharding.shard_shape(whole)
-            if any(p == 1 < w for p, w in zip(part, whole, strict=True)):
-                return _has(equation, {"div"})
-    return False
+    return any(
+        p == 1 < w
+        for part, whole in _parts(equation, planned)
+        for p, w in zip(part, whole, strict=True)
+    ) and _has(equation, {"div"})
 
 
 def _shortens_rows(equation: Any, planned: dict[Var, NamedSharding]) -> bool:
     """Whether a part has rows that may be rounded otherwise."""
-    shapes = []
+    return not all(
+        rounds_alike_in_rows_of(part) for part, _ in _parts(equation, planned)
+    ) and _has(equation, _APPROXIMATED)
+
+
+def _parts(
+    equation: Any, planned: dict[Var, NamedSharding]
+) -> Iterator[tuple[Sequence[int], Sequence[int]]]:
+    """The shapes of a part, and of the whole, of what is computed in parts."""
     for variable in equation.outvars:
-        aval: Any = variable.aval
+        whole = variable.aval.shape
         if variable in planned:
-            shapes.append(planned[variable].shard_shape(aval.shape))
-    return not all(map(rounds_alike_in_rows_of, shapes)) and _has(
-        equation, _APPROXIMATED
-    )
+            yield planned[variable].shard_shape(whole), whole
 
 
 def rounds_alike_in_rows_of(shape: Sequence[int]) -> bool:
